@@ -1,0 +1,57 @@
+"""The exceptions of xlops, and the builders of the sentences they carry.
+
+Every message names the operator or file it is about, says what was given, what was
+expected and what to do. None of them prints an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+__all__ = [
+    "ChunkError",
+    "DataError",
+    "DTypeError",
+    "FileError",
+    "LabelError",
+    "UnitError",
+    "XlopsError",
+    "XlopsWarning",
+]
+
+
+class XlopsError(Exception):
+    """Root of all errors that xlops raises on purpose."""
+
+
+class LabelError(XlopsError, ValueError):
+    """Dims, sizes or labels that do not fit."""
+
+
+class UnitError(XlopsError, ValueError):
+    """Units that do not add, do not convert or cannot be understood."""
+
+
+class ChunkError(XlopsError, ValueError):
+    """Dask chunks that an operator cannot work with."""
+
+
+class DTypeError(XlopsError, TypeError):
+    """Data of a type that linear operators do not act on."""
+
+
+class DataError(XlopsError, ValueError):
+    """Values that an operation cannot work with, such as NaN in the data of a solver."""
+
+
+class FileError(XlopsError, OSError):
+    """A file that cannot be read or written as asked."""
+
+
+class XlopsWarning(UserWarning):
+    """Root of all warnings that xlops gives."""
+
+
+def listed(names: Iterable[Hashable]) -> str:
+    """Names in quotes, joined by commas: ``'time', 'lat'``."""
+    return ", ".join(repr(str(name)) for name in names) or "none"
