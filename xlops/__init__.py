@@ -1,3 +1,48 @@
 """Labeled linear operators on xarray and Dask."""
 
+from xlops.errors import (
+    ChunkError,
+    DataError,
+    DTypeError,
+    FileError,
+    LabelError,
+    UnitError,
+    XlopsError,
+    XlopsWarning,
+)
+from xlops.operator import LinearOperator
+from xlops.operators.derivative import FirstDerivative, SecondDerivative
+from xlops.operators.fourier import FFT
+from xlops.operators.pointwise import Diagonal, Identity, Mask, Zero
+from xlops.operators.selection import Restriction
+from xlops.options import set_options
+from xlops.space import Blocks, Space
+from xlops.stack import VStack
+from xlops.units import UnitWarning
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "FFT",
+    "Blocks",
+    "ChunkError",
+    "DTypeError",
+    "DataError",
+    "Diagonal",
+    "FileError",
+    "FirstDerivative",
+    "Identity",
+    "LabelError",
+    "LinearOperator",
+    "Mask",
+    "Restriction",
+    "SecondDerivative",
+    "Space",
+    "UnitError",
+    "UnitWarning",
+    "VStack",
+    "XlopsError",
+    "XlopsWarning",
+    "Zero",
+    "set_options",
+]

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import TracebackType
-from typing import Any, Literal, TypedDict
 
 __all__ = ["set_options"]
 
 
-class Options(TypedDict):
-    """All settings and their types."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """All settings, with their defaults."""
 
-    display_width: int
-    progress: bool
+    display_width: int = 88
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        width = self.display_width
+        if isinstance(width, bool) or not isinstance(width, int) or width < 40:
+            raise ValueError(
+                "set_options: display_width must be an integer of at least 40, "
+                f"got {width!r}"
+            )
+        if not isinstance(self.progress, bool):
+            raise ValueError(
+                f"set_options: progress must be True or False, got {self.progress!r}"
+            )
 
 
-_options: Options = {"display_width": 88, "progress": False}
-
-_valid = {
-    "display_width": (
-        "an integer of at least 40",
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 40,
-    ),
-    "progress": ("True or False", lambda v: isinstance(v, bool)),
-}
+_current = Options()
 
 
-def get_option(name: Literal["display_width", "progress"]) -> Any:
-    """The value of one setting."""
-    return _options[name]
+def options() -> Options:
+    """The settings in force."""
+    return _current
 
 
 class set_options:
@@ -37,14 +42,17 @@ class set_options:
     Parameters
     ----------
     display_width : int, optional
-        Columns that a ``repr`` may use (default 88, at least 40).
+        Columns that a ``repr`` may use (88 unless set, at least 40).
     progress : bool, optional
-        Whether solvers show a progress bar when the call does not say (default False).
+        Whether solvers show a progress bar where the call does not say (False
+        unless set).
 
     Raises
     ------
+    TypeError
+        For an unknown setting; nothing is changed then.
     ValueError
-        For an unknown setting or a value that it cannot take; nothing is changed then.
+        For a value that a setting cannot take; nothing is changed then.
 
     Examples
     --------
@@ -53,16 +61,16 @@ class set_options:
     ...     pass
     """
 
-    def __init__(self, **settings: Any) -> None:
-        for name, value in settings.items():
-            if name not in _valid:
-                known = ", ".join(sorted(_valid))
-                raise ValueError(f"set_options: no setting {name!r}; there are {known}")
-            wanted, accepts = _valid[name]
-            if not accepts(value):
-                raise ValueError(f"set_options: {name} must be {wanted}, got {value!r}")
-        self._before = {name: _options[name] for name in settings}  # type: ignore[literal-required]
-        _options.update(settings)  # type: ignore[typeddict-item]
+    def __init__(self, **settings: int | bool) -> None:
+        global _current
+        known = [field.name for field in dataclasses.fields(Options)]
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise TypeError(
+                f"set_options: no setting {unknown[0]!r}; there are {', '.join(known)}"
+            )
+        self._before = _current
+        _current = Options(**{**dataclasses.asdict(_current), **settings})
 
     def __enter__(self) -> None:
         return None
@@ -73,4 +81,5 @@ class set_options:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _options.update(self._before)  # type: ignore[typeddict-item]
+        global _current
+        _current = self._before

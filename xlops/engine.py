@@ -1,0 +1,520 @@
+"""Engine: runs steps on NumPy and Dask, and the vector arithmetic of solvers.
+
+The only module that imports dask.array, and only when Dask arrays are about. On NumPy a
+step is one call of its kernel. On Dask it is one task per output chunk, fed by the
+chunks and thin slices of neighbours that the step's window asks for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from xlops.errors import ChunkError
+from xlops.windows import (
+    Array,
+    Block,
+    Chunks,
+    Extent,
+    NDArray,
+    Step,
+    Window,
+    cover,
+    floating,
+    full,
+    of_kind,
+)
+
+if TYPE_CHECKING:
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+__all__ = ["Tree", "is_lazy", "run"]
+
+Tree: TypeAlias = Array | dict[str, Array]
+T = TypeVar("T")
+
+
+def is_lazy(data: object) -> bool:
+    """Whether data are a Dask array; does not import Dask to find out."""
+    module = sys.modules.get("dask.array")
+    return module is not None and isinstance(data, module.Array)
+
+
+# --- running a step -------------------------------------------------------------------
+
+
+def run(step: Step, x: Array, adjoint: bool = False) -> Array:
+    """Apply a step, or its adjoint, to an array.
+
+    The result is lazy where x or one of the step's weights is.
+    """
+    if is_lazy(x.data) or any(is_lazy(weight.data) for weight in step.weights):
+        return _Graph(step, x, adjoint).build()
+    want = full(step.sides(adjoint)[1])
+    have = step.window.needs(want, adjoint)
+    data = x.data
+    for axis, dim in enumerate(x.dims):
+        extent = have.get(dim)
+        if isinstance(extent, np.ndarray) and not _is_all(extent, data.shape[axis]):
+            data = np.take(data, extent, axis=axis)
+    block = Block(data, x.dims, have, want, step.weights)
+    return Array(_compute(step, adjoint, block), step.dims(x.dims, adjoint))
+
+
+def _is_all(indices: NDArray, size: int) -> bool:
+    return indices.size == size and bool((indices == np.arange(size)).all())
+
+
+def _compute(step: Step, adjoint: bool, block: Block) -> NDArray:
+    """One piece of the output, whatever it runs on."""
+    inner, outer = step.dtypes(block.data.dtype, adjoint)
+    kernel = step.adjoint if adjoint else step.forward
+    try:
+        data = block.data.astype(inner, copy=False)
+        result = kernel(Block(data, block.dims, block.have, block.want, block.weights))
+    except Exception as error:
+        where = ", ".join(f"{dim} {_span(piece)}" for dim, piece in block.want.items())
+        side = " (adjoint)" if adjoint else ""
+        error.add_note(f"in the operator {step.name}{side}, making {where}")
+        raise
+    return result.astype(outer, copy=False)
+
+
+def _span(piece: Extent) -> str:
+    if isinstance(piece, slice):
+        return f"[{piece.start}:{piece.stop}]"
+    return f"[{piece.size} indices]"
+
+
+class _Graph:
+    """The Dask graph of one step: one task per output chunk, and slices for halos."""
+
+    def __init__(self, step: Step, x: Array, adjoint: bool) -> None:
+        from dask.tokenize import tokenize
+
+        self.step, self.adjoint = step, adjoint
+        self.x = _in_one_piece(_as_lazy(x, step), step.window.whole(adjoint))
+        self.dims = step.dims(x.dims, adjoint)
+        token = tokenize(step.token, self.x.data.name, adjoint)
+        self.name = f"{step.name}-{token}"
+        self.layer: dict[Any, Any] = {}
+        self.sources = [self.x.data]
+
+    def build(self) -> Array:
+        """The lazy result."""
+        import dask.array as da
+        from dask.highlevelgraph import HighLevelGraph
+        from dask.task_spec import DataNode, List, Task, TaskRef
+
+        step, adjoint = self.step, self.adjoint
+        given, made = step.sides(adjoint)
+        have_chunks = dict(zip(self.x.dims, self.x.data.chunks, strict=True))
+        chunks = {
+            **have_chunks,
+            **step.window.chunks({dim: have_chunks[dim] for dim in given}, adjoint),
+        }
+        # The step is one node of the graph, however many chunks refer to it.
+        slim = Step(**{**vars(step), "weights": ()})
+        self.layer[f"{self.name}-step"] = DataNode(f"{self.name}-step", slim)
+        weights = [
+            self._weight(i, chunks, have_chunks) for i in range(len(step.weights))
+        ]
+
+        own = [dim for dim in self.dims if dim in made]
+        batch = [dim for dim in self.dims if dim not in made]
+        for own_at in itertools.product(*(range(len(chunks[dim])) for dim in own)):
+            want = {
+                dim: _chunk(chunks[dim], i) for dim, i in zip(own, own_at, strict=True)
+            }
+            have = step.window.needs(want, adjoint)
+            near = {**have, **want} if not adjoint else {**want, **have}
+            covers = {dim: cover(have_chunks[dim], have[dim]) for dim in given}
+            weighed = List(
+                *(
+                    self._gathered(w, {d: cover(c, near[d]) for d, c in wc.items()}, own_at)
+                    for w, wc in weights
+                )
+            )
+            for batch_at in itertools.product(
+                *(range(len(chunks[dim])) for dim in batch)
+            ):
+                at = dict(zip(own, own_at, strict=True))
+                at.update(zip(batch, batch_at, strict=True))
+                passing = {dim: ([(at[dim], None)], None) for dim in batch}
+                key = (self.name, *(at[dim] for dim in self.dims))
+                self.layer[key] = Task(
+                    key,
+                    _task,
+                    TaskRef(f"{self.name}-step"),
+                    adjoint,
+                    self.x.dims,
+                    have,
+                    want,
+                    self._gathered(self.x, {**passing, **covers}, key[1:]),
+                    weighed,
+                    tuple(w.dims for w, _ in weights),
+                )
+        graph = HighLevelGraph.from_collections(self.name, self.layer, self.sources)
+        dtype = step.dtypes(self.x.data.dtype, adjoint)[1]
+        out_chunks = tuple(chunks[dim] for dim in self.dims)
+        return Array(da.Array(graph, self.name, out_chunks, dtype=dtype), self.dims)
+
+    def _weight(
+        self, i: int, out: Chunks, given: Chunks
+    ) -> tuple[Array, dict[Hashable, tuple[int, ...]]]:
+        """A weight as a Dask array; NumPy weights are cut as the data are."""
+        import dask.array as da
+        from dask.tokenize import tokenize
+
+        weight = self.step.weights[i]
+        if not is_lazy(weight.data):
+            chunks = tuple(out.get(d) or given[d] for d in weight.dims)
+            name = f"weight-{tokenize(self.step.token, i, chunks)}"
+            data = da.from_array(weight.data, chunks=chunks, name=name)
+            weight = Array(data, weight.dims)
+        self.sources.append(weight.data)
+        return weight, dict(zip(weight.dims, weight.data.chunks, strict=True))
+
+    def _gathered(self, array: Array, covers: Any, at: tuple[int, ...]) -> Any:
+        """The parts of an array that one task needs: keys, slices, and their grid."""
+        from dask.task_spec import List, Task, TaskRef
+
+        parts = [covers[dim][0] for dim in array.dims]
+        orders = [covers[dim][1] for dim in array.dims]
+        keys = []
+        for combination in itertools.product(*parts):
+            key = (array.data.name, *(i for i, _ in combination))
+            cuts = tuple(cut for _, cut in combination)
+            if any(cut is not None for cut in cuts):
+                whole, key = key, self._slice_key(key, cuts, at)
+                if key not in self.layer:
+                    index = tuple(slice(None) if cut is None else cut for cut in cuts)
+                    self.layer[key] = Task(key, _cut, TaskRef(whole), index)
+            keys.append(TaskRef(key))
+        shape = tuple(len(part) for part in parts)
+        return List(List(*keys), shape, orders)
+
+    def _slice_key(
+        self, key: tuple[Any, ...], cuts: tuple[Extent | None, ...], at: tuple[int, ...]
+    ) -> tuple[Any, ...]:
+        ranges = all(cut is None or isinstance(cut, slice) for cut in cuts)
+        if ranges:  # neighbours that need the same slice share it
+            tail = tuple(
+                f"{cut.start}:{cut.stop}" if isinstance(cut, slice) else ":"
+                for cut in cuts
+            )
+        else:
+            tail = ("at", *at)
+        return (f"{self.name}-part-{key[0]}", *key[1:], *tail)
+
+
+def _task(
+    step: Step,
+    adjoint: bool,
+    dims: tuple[Hashable, ...],
+    have: Window,
+    want: Window,
+    gathered: Any,
+    weights: Any,
+    weight_dims: tuple[tuple[Hashable, ...], ...],
+) -> NDArray:
+    """What one task of a graph runs."""
+    pieces = tuple(
+        Array(_assembled(*weight), names)
+        for weight, names in zip(weights, weight_dims, strict=True)
+    )
+    block = Block(_assembled(*gathered), dims, have, want, pieces)
+    return _compute(step, adjoint, block)
+
+
+def _cut(data: NDArray, index: tuple[Any, ...]) -> NDArray:
+    """A part of a chunk as an array of its own, so that the chunk need not travel."""
+    for axis, piece in enumerate(index):
+        if not isinstance(piece, slice):
+            data = np.take(data, piece, axis=axis)
+    plain = tuple(i if isinstance(i, slice) else slice(None) for i in index)
+    return np.ascontiguousarray(data[plain])
+
+
+def _assembled(
+    pieces: Sequence[NDArray], shape: tuple[int, ...], orders: Sequence[Any]
+) -> NDArray:
+    """Pieces on a grid joined to one array."""
+    pieces = [np.asarray(piece) for piece in pieces]
+    for axis in reversed(range(len(shape))):
+        count = shape[axis]
+        if count > 1:
+            pieces = [
+                np.concatenate(pieces[i : i + count], axis=axis)
+                for i in range(0, len(pieces), count)
+            ]
+    (data,) = pieces
+    for axis, order in enumerate(orders):
+        if order is not None:
+            data = np.take(data, order, axis=axis)
+    return data
+
+
+def _chunk(chunks: tuple[int, ...], i: int) -> slice:
+    start = sum(chunks[:i])
+    return slice(start, start + chunks[i])
+
+
+def _as_lazy(x: Array, step: Step) -> Array:
+    """x as a Dask array, cut as the lazy weights are."""
+    import dask.array as da
+
+    if is_lazy(x.data):
+        sizes = itertools.chain.from_iterable(x.data.chunks)
+        if any(math.isnan(size) for size in sizes):
+            raise ChunkError(
+                f"{step.name}: the sizes of the chunks of x are not known; call "
+                ".compute_chunk_sizes() on its data first"
+            )
+        return x
+    cuts = {
+        dim: chunks
+        for weight in step.weights
+        if is_lazy(weight.data)
+        for dim, chunks in zip(weight.dims, weight.data.chunks, strict=True)
+    }
+    fitting = {dim: c for dim, c in cuts.items() if sum(c) == x.sizes.get(dim)}
+    chunks = tuple(fitting.get(dim, (size,)) for dim, size in x.sizes.items())
+    return Array(da.from_array(x.data, chunks=chunks), x.dims)
+
+
+def _in_one_piece(x: Array, dims: frozenset[Hashable]) -> Array:
+    """x with one chunk along `dims`; other dims are cut instead, so that chunks keep
+    their size."""
+    data: da.Array = x.data
+    split = [i for i, d in enumerate(x.dims) if d in dims and data.numblocks[i] > 1]
+    if not split:
+        return x
+    others = [i for i, d in enumerate(x.dims) if d not in dims]
+    plan: dict[int, Any] = dict.fromkeys(split, -1)
+    if others:
+        plan.update(dict.fromkeys(others, "auto"))
+        limit = max(math.prod(block) for block in itertools.product(*(
+            (max(c),) for c in data.chunks
+        ))) * data.dtype.itemsize
+        return Array(data.rechunk(plan, block_size_limit=limit), x.dims)
+    return Array(data.rechunk(plan), x.dims)
+
+
+# --- arithmetic of vectors ------------------------------------------------------------
+
+
+def transform(function: Callable[[Array], Array], tree: Tree) -> Tree:
+    """A function of every array of a vector, which is one array or named blocks."""
+    if isinstance(tree, dict):
+        return {name: function(array) for name, array in tree.items()}
+    return function(tree)
+
+
+def leaves(tree: Tree) -> list[Array]:
+    """The arrays of a vector."""
+    return list(tree.values()) if isinstance(tree, dict) else [tree]
+
+
+def paired(
+    function: Callable[[Array, Array], Array], first: Tree, second: Tree
+) -> Tree:
+    """A function of the arrays of two vectors, block by block; dims as in `first`."""
+    if isinstance(first, dict):
+        assert isinstance(second, dict)
+        return {name: function(a, second[name]) for name, a in first.items()}
+    assert not isinstance(second, dict)
+    return function(first, second)
+
+
+def scaled(a: Any, x: Array) -> Array:
+    """``a * x`` in the precision of x."""
+    scalar = np.dtype(getattr(a, "dtype", type(a)))
+    return _elementwise(_scale, x, a, dtype=_with_scalar(x.data.dtype, scalar))
+
+
+def axpy(a: Any, x: Tree, y: Tree) -> Tree:
+    """``y + a * x`` in the precision of y; `a` may be a lazy number."""
+    return paired(lambda v, u: _elementwise(_axpy, v, a, u), y, x)
+
+
+def added(x: Array, y: Array) -> Array:
+    """``x + y``, complex if one of them is."""
+    return _elementwise(np.add, x, y, dtype=np.result_type(x.data, y.data))
+
+
+def times(a: Any, x: Tree) -> Tree:
+    """``a * x`` of a vector."""
+    return transform(lambda v: scaled(a, v), x)
+
+
+def minus(x: Tree, y: Tree) -> Tree:
+    """``x - y``."""
+    return axpy(-1.0, y, x)
+
+
+def real(x: Array) -> Array:
+    """The real part."""
+    return Array(x.data.real, x.dims) if x.data.dtype.kind == "c" else x
+
+
+def _scale(x: NDArray, a: Any) -> NDArray:
+    a = np.asarray(a)
+    return np.asarray(x * a.astype(_with_scalar(x.dtype, a.dtype), copy=False))
+
+
+def _axpy(y: NDArray, a: Any, x: NDArray) -> NDArray:
+    return np.asarray(y + _scale(x, a)).astype(y.dtype, copy=False)
+
+
+def _with_scalar(dtype: np.dtype[Any], scalar: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of an array times a number: a number may make it complex, not wider."""
+    return of_kind(floating(dtype), "complex" if scalar.kind == "c" else "any")
+
+
+def _elementwise(
+    function: Callable[..., NDArray], x: Array, *others: Any, dtype: Any = None
+) -> Array:
+    """A function of blocks of x and of what goes with it: arrays or numbers."""
+    aligned = [o.ordered(x.dims).data if isinstance(o, Array) else o for o in others]
+    if not any(is_lazy(o) for o in (x.data, *aligned)):
+        return Array(function(x.data, *aligned), x.dims)
+    import dask.array as da
+
+    index = tuple(range(x.data.ndim))
+    arguments: list[Any] = []
+    for value in (x.data, *aligned):
+        if np.ndim(value) == len(index) and index:
+            arguments += [value, index]
+        else:
+            arguments += [value, () if is_lazy(value) else None]
+    if dtype is None:
+        dtype = x.data.dtype
+    meta = np.empty((0,) * len(index), dtype)
+    result = da.blockwise(function, index, *arguments, dtype=dtype, meta=meta)
+    return Array(result, x.dims)
+
+
+def dot(x: Tree, y: Tree) -> Any:
+    """Re⟨x, y⟩ over all blocks; a lazy number where one of them is lazy."""
+    total: Any = 0.0
+    for a, b in zip(leaves(x), leaves(paired(_second, x, y)), strict=True):
+        total = total + _dot(a, b.ordered(a.dims))
+    return total
+
+
+def _second(first: Array, second: Array) -> Array:
+    return second
+
+
+def _dot(x: Array, y: Array) -> Any:
+    if not is_lazy(x.data) and not is_lazy(y.data):
+        return float(_partial_dot(x.data, y.data).item())
+    import dask.array as da
+
+    index = tuple(range(x.data.ndim))
+    partial = da.blockwise(
+        _partial_dot, index, x.data, index, y.data, index,
+        dtype=np.float64, adjust_chunks=dict.fromkeys(index, 1),
+        meta=np.empty((0,) * len(index), np.float64),
+    )
+    return partial.sum()
+
+
+def _partial_dot(x: NDArray, y: NDArray) -> NDArray:
+    value = np.vdot(np.ascontiguousarray(x), np.ascontiguousarray(y)).real
+    return np.full((1,) * x.ndim, value, dtype=np.float64)
+
+
+def shares_memory(array: Array, tree: Tree) -> bool:
+    """Whether a NumPy array and a vector use the same memory."""
+    if not isinstance(array.data, np.ndarray):
+        return False
+    others = (other.data for other in leaves(tree))
+    return any(
+        isinstance(data, np.ndarray) and np.may_share_memory(array.data, data)
+        for data in others
+    )
+
+
+def zeros_like(tree: Tree) -> Tree:
+    """A vector of zeros of the same kind."""
+
+    def zeros(x: Array) -> Array:
+        if is_lazy(x.data):
+            import dask.array as da
+
+            return Array(da.zeros_like(x.data), x.dims)
+        return Array(np.zeros_like(x.data), x.dims)
+
+    return transform(zeros, tree)
+
+
+def alike(tree: Tree, like: Tree) -> Tree:
+    """A vector with the dims order, dtype and chunks of another."""
+
+    def adapt(model: Array, x: Array) -> Array:
+        data = x.ordered(model.dims).data
+        dtype = _with_scalar(model.data.dtype, data.dtype)
+        data = data.astype(dtype, copy=False)
+        if is_lazy(model.data):
+            import dask.array as da
+
+            if not is_lazy(data):
+                data = da.from_array(data, chunks=model.data.chunks)
+            elif data.chunks != model.data.chunks:
+                data = data.rechunk(model.data.chunks)
+        return Array(data, model.dims)
+
+    return paired(adapt, like, tree)
+
+
+def count_nan(tree: Tree) -> Any:
+    """Number of NaN in a vector; a lazy number where it is lazy."""
+    total: Any = 0
+    for x in leaves(tree):
+        if x.data.dtype.kind not in "fc":
+            continue
+        if is_lazy(x.data):
+            total = total + x.data.map_blocks(np.isnan, dtype=bool).sum()
+        else:
+            total = total + int(np.count_nonzero(np.isnan(x.data)))
+    return total
+
+
+def persist(*values: Any) -> tuple[Any, ...]:
+    """Compute what is lazy, all in one submission, and keep it where it was computed.
+
+    Vectors come back as vectors, numbers as floats.
+    """
+    lazy = [
+        data
+        for value in values
+        for data in ([a.data for a in leaves(value)] if _is_tree(value) else [value])
+        if is_lazy(data)
+    ]
+    if not lazy:
+        return values
+    import dask
+
+    done = dict(zip(map(id, lazy), dask.persist(*lazy), strict=True))
+
+    def kept(data: Any) -> Any:
+        return done.get(id(data), data)
+
+    def finished(value: Any) -> Any:
+        if _is_tree(value):
+            return transform(lambda a: Array(kept(a.data), a.dims), value)
+        return float(kept(value).compute()) if is_lazy(value) else value
+
+    return tuple(finished(value) for value in values)
+
+
+def _is_tree(value: Any) -> bool:
+    return isinstance(value, (Array, dict))

@@ -1,0 +1,1 @@
+"""Numeric loops on plain blocks: no labels, no units, no Dask."""

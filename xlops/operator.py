@@ -1,0 +1,445 @@
+"""LinearOperator: what every operator can do, and Elementary: what one is made of."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import xarray as xr
+from dask.tokenize import tokenize
+
+from xlops import engine, units
+from xlops.engine import Tree
+from xlops.errors import DTypeError, LabelError, UnitError, listed
+from xlops.labeling import Origin, admitted, labeled
+from xlops.space import Blocks, Space
+from xlops.units import ONE, Gain
+from xlops.windows import Array, Kernel, Selection, Step, WindowRule, placed
+
+__all__ = ["Elementary", "Gains", "LinearOperator"]
+
+Gains: TypeAlias = Gain | dict[str, Gain]
+Coords: TypeAlias = xr.Dataset | dict[str, xr.Dataset]
+
+# What operators offer from higher layers, which those layers fill in.
+_offered: dict[str, Callable[..., Any]] = {}
+
+
+def offer(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: this function serves the operators' method `name`."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _offered[name] = function
+        return function
+
+    return register
+
+
+def offered(name: str) -> Callable[..., Any]:
+    """What a higher layer has filled in under this name."""
+    return _offered[name]
+
+
+class LinearOperator(abc.ABC):
+    """A linear map between labeled spaces.
+
+    Operators are immutable. They act on the dims of their `domain`; every other dim of
+    the data passes through.
+
+    Attributes
+    ----------
+    domain, range : Space or Blocks
+        The labels of both sides.
+    name : str
+        Names the operator in errors and in its repr.
+    clinear : bool
+        Whether the operator is linear over complex numbers, not only over real ones.
+    traits : frozenset of str
+        What is known of it: ``"symmetric"`` (equal to its adjoint), ``"positive"``
+        (⟨x, A x⟩ ≥ 0), ``"unitary"``, ``"explicit"`` (holds a matrix).
+    """
+
+    domain: Space | Blocks
+    range: Space | Blocks
+    name: str
+    gain: Gains
+    clinear: bool
+    traits: frozenset[str] = frozenset()
+    keeps_constants: bool = False
+
+    # NumPy numbers leave `number * operator` to the operator.
+    __array_ufunc__: ClassVar[None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        units.give_way(cls)
+
+    # --- what an operator implements ------------------------------------------------
+
+    @abc.abstractmethod
+    def _run(self, x: Tree, adjoint: bool) -> Tree:
+        """The operator, or its adjoint, on plain arrays that have been checked."""
+
+    @abc.abstractmethod
+    def _carry(self, coords: Coords, adjoint: bool) -> Coords:
+        """Those of the input's coordinates that are still true after the operator."""
+
+    @functools.cached_property
+    @abc.abstractmethod
+    def token(self) -> str:
+        """A name for exactly this operator, made without computing anything."""
+
+    # --- applying -------------------------------------------------------------------
+
+    @property
+    def units(self) -> Any:
+        """What the operator does to units: ``unit(A @ x) = A.units · unit(x)``.
+
+        A `pint.Unit`; a mapping by name where one side has blocks; None where it is not
+        known, since a coordinate carries no units.
+        """
+        if isinstance(self.gain, dict):
+            return {name: gain.unit for name, gain in self.gain.items()}
+        return self.gain.unit
+
+    def apply(self, x: Any, /) -> Any:
+        """``A @ x``: the operator applied to labeled data.
+
+        Parameters
+        ----------
+        x : DataArray
+            With all dims of the domain and the same labels; other dims pass through.
+            Where the domain has blocks: a mapping by name, or a Dataset.
+
+        Returns
+        -------
+        DataArray
+            Lazy where x or a weight is. Where the range has blocks: a dict by name, or
+            a Dataset where one came in and labels agree.
+
+        Raises
+        ------
+        LabelError
+            Where dims, sizes or labels do not fit.
+        DTypeError
+            Where the data are not real or complex numbers on NumPy or Dask.
+        UnitError
+            Where units of blocks do not add.
+        """
+        tree, origins = self._admitted(x)
+        result = self._labeled(self._run(tree, adjoint=False), origins, tree)
+        return as_dataset(result) if isinstance(x, xr.Dataset) else result
+
+    def _admitted(self, x: Any) -> tuple[Tree, dict[str, Origin]]:
+        """Plain arrays inside x and where they came from; "" names a single array."""
+        who = self.name
+        if isinstance(self.domain, Space):
+            made = self.range.dims if isinstance(self.range, Space) else ()
+            array, origin = admitted(x, self.domain, made, who)
+            return array, {"": origin}
+        if not isinstance(x, (Mapping, xr.Dataset)):
+            raise DTypeError(
+                f"{who} acts on blocks {listed(self.domain)}: give a mapping or a "
+                f"Dataset with these names, got {type(x).__name__}"
+            )
+        missing = [name for name in self.domain if name not in x]
+        extra = [name for name in x if name not in self.domain]
+        if missing or (extra and not isinstance(x, xr.Dataset)):
+            raise LabelError(
+                f"{who}: expected blocks {listed(self.domain)}, got {listed(x)}"
+            )
+        if isinstance(x, xr.Dataset):
+            x = {name: x[name] for name in self.domain}
+        made = self.range.dims if isinstance(self.range, Space) else ()
+        arrays, origins = {}, {}
+        for name, space in self.domain.items():
+            array, origin = admitted(x[name], space, made, f"{who}, block {name!r}")
+            arrays[name], origins[name] = array, origin
+        return self._in_one_unit(arrays, origins), origins
+
+    def _in_one_unit(
+        self, arrays: dict[str, Array], origins: dict[str, Origin]
+    ) -> dict[str, Array]:
+        """Blocks scaled so that what the operator adds up has one unit."""
+        if isinstance(self.range, Blocks) or not isinstance(self.gain, dict):
+            return arrays
+        result: dict[str, Array] = {}
+        first: tuple[str, Gain] | None = None
+        for name, array in arrays.items():
+            total = self.gain[name] * Gain.of(origins[name].unit)
+            if total.known and total.unit is not None:
+                first = first or (name, total)
+                scale = units.factor(total, first[1])
+                if scale is None:
+                    raise UnitError(
+                        f"{self.name} adds blocks whose units do not add: block "
+                        f"{first[0]!r} comes in {first[1]}, block {name!r} in {total}"
+                    )
+                array = array if scale == 1.0 else engine.scaled(scale, array)
+            result[name] = array
+        return result
+
+    def _labeled(self, result: Tree, origins: dict[str, Origin], given: Tree) -> Any:
+        """Labels and units on the result."""
+        first = next(iter(origins.values()))
+        given_coords = {name: origin.coords for name, origin in origins.items()}
+        coords = self._carry(given_coords.get("", given_coords), adjoint=False)
+        if isinstance(result, dict):
+            assert isinstance(coords, dict) and isinstance(self.range, Blocks)
+            return {
+                name: self._one(array, self.range[name], coords[name], first, given, name)
+                for name, array in result.items()
+            }
+        assert not isinstance(coords, dict) and isinstance(self.range, Space)
+        return self._one(result, self.range, coords, first, given, next(iter(origins)))
+
+    def _one(
+        self,
+        array: Array,
+        space: Space,
+        coords: xr.Dataset,
+        origin: Origin,
+        given: Tree,
+        block: str,
+    ) -> xr.DataArray:
+        if isinstance(self.domain, Space):
+            dims = placed(engine.leaves(given)[0].dims, self.domain.sizes, space.sizes)
+            array = array.ordered(dims)
+        if engine.shares_memory(array, given):  # a result is no window on the input
+            array = Array(array.data.copy(), array.dims)
+        gain = self.gain[block] if isinstance(self.gain, dict) else self.gain
+        unit = units.apply(gain, origin.unit, self.keeps_constants, self.name)
+        return labeled(array, space, coords, origin, unit)
+
+    # --- algebra --------------------------------------------------------------------
+
+    @functools.cached_property
+    def H(self) -> LinearOperator:
+        """The Euclidean adjoint: it gives back the labels of the domain."""
+        from xlops.algebra import Adjoint
+
+        return Adjoint(self)
+
+    @property
+    def gram(self) -> LinearOperator:
+        """``A.H @ A``."""
+        return self.H @ self
+
+    def __call__(self, x: Any, /) -> Any:
+        return self.apply(x)
+
+    def __matmul__(self, other: Any) -> Any:
+        from xlops.algebra import product
+
+        if isinstance(other, LinearOperator):
+            return product(self, other)
+        if np.isscalar(other) or units.is_quantity(other):
+            return NotImplemented
+        return self.apply(other)
+
+    def __mul__(self, other: Any) -> Any:
+        from xlops.algebra import is_scalar, scaled
+
+        if is_scalar(other):
+            return scaled(other, self)
+        return self.__matmul__(other)
+
+    def __rmul__(self, other: Any) -> Any:
+        from xlops.algebra import is_scalar, scaled
+
+        return scaled(other, self) if is_scalar(other) else NotImplemented
+
+    def __truediv__(self, other: Any) -> Any:
+        from xlops.algebra import is_scalar, scaled
+
+        if is_scalar(other):
+            return scaled(1 / other, self)
+        if isinstance(other, (xr.DataArray, xr.Dataset, Mapping)):
+            return offered("solve")(self, other).x
+        return NotImplemented
+
+    def __neg__(self) -> LinearOperator:
+        from xlops.algebra import scaled
+
+        return scaled(-1, self)
+
+    def __add__(self, other: Any) -> LinearOperator:
+        from xlops.algebra import added
+
+        return added(self, other) if isinstance(other, LinearOperator) else NotImplemented
+
+    def __sub__(self, other: Any) -> LinearOperator:
+        return self + (-other) if isinstance(other, LinearOperator) else NotImplemented
+
+    def __pow__(self, power: Any) -> LinearOperator:
+        from xlops.algebra import raised
+
+        return raised(self, power)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LinearOperator):
+            return NotImplemented
+        return self is other or (type(self) is type(other) and self.token == other.token)
+
+    def __hash__(self) -> int:
+        return hash(self.token)
+
+    # --- words ----------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        same = self.domain == self.range
+        lines = [f"<{type(self).__name__}> {self}"]
+        lines += _side("domain", self.domain)
+        lines += ["  range:  same as domain"] if same else _side("range", self.range)
+        gain = self.gain
+        if isinstance(gain, dict):
+            gain = ", ".join(f"{name} {g}" for name, g in gain.items())
+        lines.append(f"  units:  {gain}")
+        return "\n".join(lines)
+
+
+def _side(title: str, side: Space | Blocks) -> list[str]:
+    if isinstance(side, Space):
+        rows = [f"{axis.dim}: {axis}" for axis in map(side.axis, side.dims)] or ["any"]
+    else:
+        rows = [f"{name} ({space})" for name, space in side.items()]
+    indent = " " * 10
+    head = f"  {title}:".ljust(10)
+    return [(head if i == 0 else indent) + row for i, row in enumerate(rows)]
+
+
+class Elementary(LinearOperator):
+    """An operator that is not made of others: spaces, a window and two kernels.
+
+    Parameters
+    ----------
+    domain, range : Space
+        The labels of both sides.
+    window : WindowRule
+        Which piece of the input a piece of the output needs.
+    forward, adjoint : callable
+        Kernels: a `Block` in, an array out. Module-level functions, or partials.
+    gain : Gain
+        What the operator does to units.
+    params : mapping
+        The constructor's other arguments, for repr and for telling operators apart.
+    name : str, optional
+        Names the operator; its class and dims unless given.
+    weights : tuple of Array
+        Arrays along the operator's dims that the kernels need in pieces.
+    exact : tuple of bool
+        Whether forward and adjoint only move values: integers then stay integers.
+    clinear, traits, keeps_constants
+        See `LinearOperator`.
+    """
+
+    domain: Space
+    range: Space
+    gain: Gain
+
+    def __init__(
+        self,
+        domain: Space,
+        range: Space,  # noqa: A002
+        *,
+        window: WindowRule,
+        forward: Kernel,
+        adjoint: Kernel,
+        gain: Gain = ONE,
+        params: Mapping[str, Any],
+        name: str | None = None,
+        weights: tuple[Array, ...] = (),
+        exact: tuple[bool, bool] = (False, False),
+        clinear: bool = True,
+        traits: Iterable[str] = (),
+        keeps_constants: bool = False,
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise DTypeError(f"name must be a string, got {type(name).__name__}")
+        dims = ", ".join(str(dim) for dim in domain.dims)
+        self.name = name or f"{type(self).__name__}({dims})"
+        self.domain, self.range, self.gain = domain, range, gain
+        self.params = dict(params)
+        self.clinear = clinear
+        self.traits = frozenset(traits)
+        self.keeps_constants = keeps_constants
+        self._window, self._kernels, self._weights = window, (forward, adjoint), weights
+        self._exact = exact
+
+    @functools.cached_property
+    def token(self) -> str:
+        """A name for exactly this operator, made without computing anything."""
+        kind = f"{type(self).__module__}.{type(self).__qualname__}"
+        weights = [(w.data, w.dims) for w in self._weights]
+        sides = (self.domain.token, self.range.token)
+        return str(tokenize(kind, sides, self.params, weights))
+
+    @functools.cached_property
+    def _step(self) -> Step:
+        return Step(
+            name=self.name,
+            token=self.token,
+            domain=dict(self.domain.sizes),
+            range=dict(self.range.sizes),
+            window=self._window,
+            forward=self._kernels[0],
+            adjoint=self._kernels[1],
+            weights=self._weights,
+            forward_kind=self.range.kind,
+            adjoint_kind=self.domain.kind,
+            exact=self._exact,
+        )
+
+    def _run(self, x: Tree, adjoint: bool) -> Array:
+        assert isinstance(x, Array)
+        if (self.range if adjoint else self.domain).kind == "real":
+            x = engine.real(x)
+        return engine.run(self._step, x, adjoint)
+
+    @functools.cached_property
+    def _kept(self) -> frozenset[Hashable]:
+        """Dims whose labels come out as they went in."""
+        if isinstance(self._window, Selection):
+            return frozenset()
+        return frozenset(
+            dim
+            for dim in self.domain.dims
+            if dim in self.range
+            and self.domain.axis(dim).difference(self.range.axis(dim)) is None
+            and self.range.axis(dim).difference(self.domain.axis(dim)) is None
+        )
+
+    def _carry(self, coords: Coords, adjoint: bool) -> Coords:
+        assert isinstance(coords, xr.Dataset)
+        window, given = self._window, self.range if adjoint else self.domain
+        if isinstance(window, Selection) and not adjoint:
+            follow = {d: window.indices for d in given.dims if d in coords.dims}
+            return coords.isel(follow)
+        gone = [dim for dim in given.dims if dim not in self._kept]
+        return coords.drop_dims(gone, errors="ignore")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is derived is derived again.
+        derived = ("H", "_step", "_kept")
+        return {k: v for k, v in self.__dict__.items() if k not in derived}
+
+
+def as_dataset(blocks: dict[str, xr.DataArray]) -> xr.Dataset | dict[str, xr.DataArray]:
+    """Blocks as a Dataset where their labels agree, else as they are."""
+    if not isinstance(blocks, dict):
+        return blocks
+    try:
+        merged = xr.Dataset({name: block.rename(name) for name, block in blocks.items()})
+    except ValueError:  # one dim, two sizes
+        return blocks
+    agree = all(
+        dict(block.sizes) == {d: merged.sizes[d] for d in block.dims}
+        for block in blocks.values()
+    )
+    return merged if agree else blocks

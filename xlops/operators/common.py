@@ -1,0 +1,69 @@
+"""What the constructors of operators share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import xarray as xr
+
+from xlops.axis import Axis
+from xlops.errors import DTypeError, LabelError, XlopsError
+from xlops.space import Space
+
+__all__ = ["about", "along", "choice"]
+
+
+def along(coord: Any, who: str) -> tuple[Space, Axis]:
+    """The one dim that an operator acts along.
+
+    Raises
+    ------
+    DTypeError
+        Where `coord` is not labeled.
+    LabelError
+        Where it has no dim or several, or is an auxiliary coordinate.
+    """
+    if isinstance(coord, Space):
+        dims: tuple[Any, ...] = coord.dims
+    elif isinstance(coord, xr.DataArray):
+        dims = coord.dims
+    else:
+        raise DTypeError(
+            f"{who} is built from a coordinate, such as d.time, got "
+            f"{type(coord).__name__}"
+        )
+    if len(dims) != 1:
+        given = " and ".join(repr(str(dim)) for dim in dims) or "no dim"
+        raise LabelError(
+            f"{who} acts along one dim, got an array over {given}; give it a "
+            "coordinate, such as d.time"
+        )
+    if isinstance(coord, xr.DataArray):
+        name = coord.name
+        if name != dims[0] and name in coord.coords:
+            raise LabelError(
+                f"{who}: {str(name)!r} is an auxiliary coordinate along "
+                f"{str(dims[0])!r}, whose labels would be used; make it the dim first "
+                f"with .swap_dims({dims[0]}={str(name)!r})"
+            )
+    with about(who):
+        space = Space.of(coord)
+    return space, space.axis(dims[0])
+
+
+@contextlib.contextmanager
+def about(who: str) -> Iterator[None]:
+    """Errors raised inside name the operator."""
+    try:
+        yield
+    except XlopsError as error:
+        raise type(error)(f"{who}: {error}") from None
+
+
+def choice(value: Any, choices: tuple[Any, ...], what: str, who: str) -> None:
+    """Raise unless a value is one of those that a parameter takes."""
+    if value not in choices:
+        allowed = ", ".join(map(repr, choices))
+        raise ValueError(f"{who}: {what} must be one of {allowed}, got {value!r}")

@@ -1,0 +1,277 @@
+"""Derivatives along one dim, on even and uneven axes."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xlops.axis import Axis
+from xlops.errors import LabelError
+from xlops.operator import Elementary
+from xlops.operators.common import about, along, choice
+from xlops.space import Space
+from xlops.windows import Block, NDArray, Stencil
+
+if TYPE_CHECKING:
+    from xlops.kernels.stencil import Band
+
+__all__ = ["FirstDerivative", "SecondDerivative"]
+
+DerivativeKind: TypeAlias = Literal["forward", "centered", "backward"]
+Order: TypeAlias = Literal[3, 5]
+
+
+class _Points(NamedTuple):
+    """The points that rows of a derivative use, as offsets from the row's own."""
+
+    inside: tuple[int, ...]
+    edges: dict[int, tuple[int, ...]]
+
+
+def _points(derivative: int, kind: str, order: int, edge: bool) -> _Points:
+    """Points inside the axis, and at its ends: row 0, row 1, …, row -1."""
+    ahead = tuple(range(derivative + 1))
+    behind = tuple(range(-derivative, 1))
+    if kind == "forward":
+        return _Points(ahead, {})
+    if kind == "backward":
+        return _Points(behind, {})
+    half = order // 2
+    edges = {}
+    if edge:
+        edges = {0: ahead, -1: behind}
+        if half == 2:
+            edges |= {1: (-1, 0, 1), -2: (-1, 0, 1)}
+    return _Points(tuple(range(-half, half + 1)), edges)
+
+
+def _weights(
+    nodes: npt.NDArray[np.float64], derivative: int
+) -> npt.NDArray[np.float64]:
+    """Weights of the derivative at 0 of the polynomial through `nodes`, by row.
+
+    Solves Σ_k w_k nodes_k^j = j! δ_{j, derivative}; one of the nodes is 0.
+    """
+    scale = np.max(np.abs(nodes), axis=-1, keepdims=True)
+    unit = nodes / scale
+    powers = np.arange(nodes.shape[-1])
+    matrix = unit[..., None, :] ** powers[:, None]
+    right = np.zeros((*nodes.shape, 1))
+    right[..., derivative, 0] = derivative  # 1! = 1 and 2! = 2
+    weights: npt.NDArray[np.float64] = np.linalg.solve(matrix, right)[..., 0]
+    # Constants have no derivative, to the last bit.
+    own = unit == 0
+    weights[own] = 0.0
+    weights[own] = -weights.sum(axis=-1).ravel()
+    return weights / scale**derivative
+
+
+def _band(axis: Axis, derivative: int, points: _Points) -> Band:
+    """The derivative as a banded matrix."""
+    from xlops.kernels.stencil import Band
+
+    n = axis.size
+    inside, edges = points
+    offsets = sorted({*inside, *(o for row in edges.values() for o in row)})
+    column = {offset: w for w, offset in enumerate(offsets)}
+    coefficients = np.zeros((len(offsets), n))
+    used = np.zeros((len(offsets), n), dtype=bool)
+
+    def fill(rows: npt.NDArray[np.intp], taken: tuple[int, ...]) -> None:
+        steps = np.array(taken)
+        if axis.is_regular:
+            # All weights of these few points are multiples of 1/12 of a step.
+            plain = np.round(12 * _weights(steps[None].astype(float), derivative)) / 12
+            weights = np.repeat(plain / axis.step**derivative, len(rows), axis=0)
+        else:
+            numbers = axis.numbers
+            nodes = numbers[rows[:, None] + steps] - numbers[rows][:, None]
+            weights = _weights(nodes, derivative)
+        for offset, weight in zip(taken, weights.T, strict=True):
+            coefficients[column[offset], rows] = weight
+            used[column[offset], rows] = True
+
+    fill(np.arange(max(0, -inside[0]), n - max(0, inside[-1])), inside)
+    for row, taken in edges.items():
+        fill(np.array([row % n]), taken)
+    # The middle point of an even centered difference has no weight: it is not read.
+    kept = coefficients.any(axis=1)
+    return Band(np.array(offsets)[kept], coefficients[kept], used[kept])
+
+
+class _Derivative(Elementary):
+    """A derivative of some degree along one dim."""
+
+    _degree: int
+
+    def _build(
+        self,
+        coord: xr.DataArray | Space,
+        kind: DerivativeKind,
+        edge: bool,
+        order: Order,
+        name: str | None,
+    ) -> None:
+        own = type(self).__name__
+        space, axis = along(coord, own)
+        who = name or f"{own}({axis.dim})"
+        choice(kind, ("forward", "centered", "backward"), "kind", who)
+        choice(order, (3, 5), "order", who)
+        choice(edge, (True, False), "edge", who)
+        needed = order if kind == "centered" else self._degree + 1
+        if axis.size < needed:
+            raise LabelError(
+                f"{who} needs at least {needed} samples along {str(axis.dim)!r}, "
+                f"got {axis.size}"
+            )
+        with about(who):
+            band = _band(axis, self._degree, _points(self._degree, kind, order, edge))
+        before, after = band.reach
+        super().__init__(
+            space,
+            space,
+            window=Stencil(axis.dim, axis.size, before, after),
+            forward=functools.partial(_differenced, axis.dim, band),
+            adjoint=functools.partial(_differenced, axis.dim, band.transposed),
+            gain=axis.gain**-self._degree,
+            params={"kind": kind, "edge": bool(edge), "order": order},
+            name=name,
+        )
+
+
+def _differenced(dim: Any, band: Band, block: Block) -> NDArray:
+    from xlops.kernels import stencil
+
+    have, want = block.have[dim], block.want[dim]
+    assert isinstance(have, slice) and isinstance(want, slice)
+    rows, at = block.rows(dim)
+    shape = list(block.data.shape)
+    shape[at] = want.stop - want.start
+    return stencil.apply(rows, band, have, want).reshape(shape)
+
+
+class FirstDerivative(_Derivative):
+    """First derivative along one dim, in units of its coordinate.
+
+    Parameters
+    ----------
+    coord : DataArray
+        The coordinate, such as ``d.time``: numbers, dates, durations or cftime; even or
+        not; rising or falling. A dim without a coordinate has unit steps.
+    kind : {"centered", "forward", "backward"}
+        The samples that are compared.
+    edge : bool
+        Whether centered differences go over to one-sided ones at the ends of the axis;
+        otherwise they are zero there, as the last (first) sample of forward (backward)
+        differences always is.
+    order : {3, 5}
+        Points of centered differences.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Raises
+    ------
+    LabelError
+        Where the axis is shorter than the difference, or its labels are NaN, repeated,
+        unsorted or not numbers.
+    ValueError
+        For an unknown kind or order.
+
+    Notes
+    -----
+    On uneven axes the derivative is that of the polynomial through the points, so that
+    centered differences are exact on parabolas inside the axis [1]_. Dates and durations
+    count in seconds. ``units`` is one over the unit of the coordinate.
+
+    References
+    ----------
+    .. [1] B. Fornberg, "Generation of finite difference formulas on arbitrarily spaced
+       grids", Mathematics of Computation 51, 1988.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> t = xr.DataArray([0.0, 0.5, 1.0, 1.5], dims="time", attrs={"units": "s"})
+    >>> d = xr.DataArray(np.array([0.0, 1.0, 4.0, 9.0]), coords={"time": t}, dims="time",
+    ...                  attrs={"units": "m"})
+    >>> v = xl.FirstDerivative(d.time) @ d
+    >>> v.values, v.units
+    (array([0., 4., 8., 0.]), 'm s-1')
+    """
+
+    _degree = 1
+
+    def __init__(
+        self,
+        coord: xr.DataArray | Space,
+        kind: DerivativeKind = "centered",
+        edge: bool = False,
+        order: Order = 3,
+        *,
+        name: str | None = None,
+    ) -> None:
+        self._build(coord, kind, edge, order, name)
+
+
+class SecondDerivative(_Derivative):
+    """Second derivative along one dim, in units of its coordinate.
+
+    Parameters
+    ----------
+    coord : DataArray
+        The coordinate, such as ``d.time``: numbers, dates, durations or cftime; even or
+        not; rising or falling. A dim without a coordinate has unit steps.
+    kind : {"centered", "forward", "backward"}
+        The samples that are compared.
+    edge : bool
+        Whether centered differences go over to one-sided ones at the ends of the axis;
+        otherwise they are zero there, as the last (first) two samples of forward
+        (backward) differences always are.
+    order : {3, 5}
+        Points of centered differences.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Raises
+    ------
+    LabelError
+        Where the axis is shorter than the difference, or its labels are NaN, repeated,
+        unsorted or not numbers.
+    ValueError
+        For an unknown kind or order.
+
+    Notes
+    -----
+    On uneven axes the derivative is that of the polynomial through the points, so that
+    it is exact on parabolas inside the axis [1]_. Dates and durations count in seconds.
+    ``units`` is one over the squared unit of the coordinate.
+
+    References
+    ----------
+    .. [1] B. Fornberg, "Generation of finite difference formulas on arbitrarily spaced
+       grids", Mathematics of Computation 51, 1988.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray(np.arange(5.0) ** 2, dims="depth")
+    >>> (xl.SecondDerivative(x.depth, edge=True) @ x).values
+    array([2., 2., 2., 2., 2.])
+    """
+
+    _degree = 2
+
+    def __init__(
+        self,
+        coord: xr.DataArray | Space,
+        kind: DerivativeKind = "centered",
+        edge: bool = False,
+        order: Order = 3,
+        *,
+        name: str | None = None,
+    ) -> None:
+        self._build(coord, kind, edge, order, name)

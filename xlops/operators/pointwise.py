@@ -1,0 +1,259 @@
+"""Operators that treat every sample on its own: Identity, Zero, Diagonal, Mask."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xlops import units
+from xlops.engine import is_lazy
+from xlops.errors import DTypeError, LabelError
+from xlops.operator import Elementary, offer
+from xlops.space import Labeled, Space
+from xlops.units import ONE, Gain
+from xlops.windows import Array, Block, NDArray, Pointwise, Whole, placed
+
+__all__ = ["Diagonal", "Identity", "Mask", "Zero"]
+
+
+class Identity(Elementary):
+    """The operator that changes nothing.
+
+    Parameters
+    ----------
+    *coords : DataArray, Dataset or Space
+        What it acts on: coordinates, an array with all its dims, or a space.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Notes
+    -----
+    Dims that no operator names pass through it unchanged anyway; an identity is of use
+    as a term of a sum or a block of a stack. Integers stay integers.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray(np.arange(3), dims="time")
+    >>> (xl.Identity(x) @ x).values
+    array([0, 1, 2])
+    """
+
+    def __init__(self, *coords: Labeled, name: str | None = None) -> None:
+        space = Space.of(*coords)
+        super().__init__(
+            space,
+            space,
+            window=Pointwise(),
+            forward=_same,
+            adjoint=_same,
+            params={},
+            name=name,
+            exact=(True, True),
+            traits=("symmetric", "positive", "unitary"),
+            keeps_constants=True,
+        )
+
+
+@offer("identity")
+def _identity(space: Space) -> Identity:
+    return Identity(space)
+
+
+def _same(block: Block) -> NDArray:
+    return block.data
+
+
+class Zero(Elementary):
+    """The operator that makes everything zero.
+
+    Parameters
+    ----------
+    domain : DataArray, Dataset or Space
+        What it acts on.
+    range : DataArray, Dataset or Space, optional
+        What it makes zeros of; the domain unless given.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray([1.0, np.nan], dims="time")
+    >>> (xl.Zero(x) @ x).values
+    array([0., 0.])
+    """
+
+    def __init__(
+        self,
+        domain: Labeled,
+        range: Labeled | None = None,  # noqa: A002
+        *,
+        name: str | None = None,
+    ) -> None:
+        given = Space.of(domain)
+        made = given if range is None else Space.of(range)
+        super().__init__(
+            given,
+            made,
+            window=Pointwise()
+            if given == made
+            else Whole(dict(given.sizes), dict(made.sizes)),
+            forward=_zeros,
+            adjoint=_zeros,
+            params={},
+            name=name,
+            exact=(True, True),
+            traits=("symmetric", "positive") if given == made else (),
+        )
+
+
+def _zeros(block: Block) -> NDArray:
+    dims = placed(block.dims, block.have, block.want)
+    sizes = dict(zip(block.dims, block.data.shape, strict=True))
+    for dim, piece in block.want.items():
+        assert isinstance(piece, slice)
+        sizes[dim] = piece.stop - piece.start
+    return np.zeros([sizes[dim] for dim in dims], dtype=block.data.dtype)
+
+
+class Diagonal(Elementary):
+    """Multiplication by weights, sample by sample.
+
+    Parameters
+    ----------
+    weights : DataArray
+        Real or complex weights over any dims, on NumPy or Dask (they stay lazy). Their
+        ``units`` attribute, where they have one, multiplies the unit of the data.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Raises
+    ------
+    DTypeError
+        Where the weights are not a DataArray of numbers.
+
+    Notes
+    -----
+    The adjoint multiplies by the conjugate. Weights are used in the precision of the
+    data: float32 data stay float32.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray(np.ones(3), dims="time")
+    >>> D = xl.Diagonal(xr.DataArray([1.0, 2.0, 3.0], dims="time"))
+    >>> (D @ x).values
+    array([1., 2., 3.])
+    """
+
+    def __init__(self, weights: xr.DataArray, *, name: str | None = None) -> None:
+        array, gain = _weights(weights, "Diagonal", "biufc")
+        is_complex = array.data.dtype.kind == "c"
+        space = Space.of(weights, kind="complex" if is_complex else "any")
+        super().__init__(
+            space,
+            space,
+            window=Pointwise(),
+            forward=_multiplied,
+            adjoint=_multiplied_by_conjugate,
+            gain=gain,
+            params={"gain": gain},
+            name=name,
+            weights=(array,),
+            traits=() if is_complex else ("symmetric",),
+        )
+
+
+def _multiplied(block: Block) -> NDArray:
+    weight = block.weight()
+    return np.asarray(block.data * weight.astype(_as(block, weight), copy=False))
+
+
+def _multiplied_by_conjugate(block: Block) -> NDArray:
+    weight = block.weight().conj()
+    return np.asarray(block.data * weight.astype(_as(block, weight), copy=False))
+
+
+def _as(block: Block, weight: NDArray) -> np.dtype[Any]:
+    """Weights in the precision of the data."""
+    kind = np.complex64 if weight.dtype.kind == "c" else np.float32
+    return np.result_type(block.data.dtype, kind)
+
+
+class Mask(Elementary):
+    """Exact zeros where a mask is false, the data themselves where it is true.
+
+    Parameters
+    ----------
+    keep : DataArray of bool
+        True where samples are kept; over any dims, on NumPy or Dask.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Raises
+    ------
+    DTypeError
+        Where `keep` is not a DataArray of booleans.
+
+    Notes
+    -----
+    What is masked is zero whatever it was, NaN included: this is how data with gaps
+    enter a solver. Integers stay integers.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray([1.0, np.nan, 3.0], dims="time")
+    >>> (xl.Mask(x.notnull()) @ x).values
+    array([1., 0., 3.])
+    """
+
+    def __init__(self, keep: xr.DataArray, *, name: str | None = None) -> None:
+        array, _ = _weights(keep, "Mask", "b")
+        space = Space.of(keep)
+        super().__init__(
+            space,
+            space,
+            window=Pointwise(),
+            forward=_masked,
+            adjoint=_masked,
+            params={},
+            name=name,
+            weights=(array,),
+            exact=(True, True),
+            traits=("symmetric", "positive"),
+        )
+
+
+def _masked(block: Block) -> NDArray:
+    return np.where(block.weight(), block.data, np.zeros((), block.data.dtype))
+
+
+def _weights(weights: Any, who: str, kinds: str) -> tuple[Array, Gain]:
+    """The plain array inside weights, and their unit; reads nothing of lazy ones."""
+    if not isinstance(weights, xr.DataArray):
+        raise DTypeError(
+            f"{who} is built from a DataArray, got {type(weights).__name__}; name its "
+            "dims with xr.DataArray(values, dims=…, coords=…)"
+        )
+    if weights.dtype.kind not in kinds:
+        wanted = "True and False" if kinds == "b" else "numbers"
+        raise DTypeError(f"{who} is built from {wanted}, got {weights.dtype}")
+    if 0 in weights.shape:
+        raise LabelError(f"{who} is built from an empty array ({dict(weights.sizes)})")
+    data, gain = units.split(weights.data)
+    text = weights.attrs.get("units")
+    if gain is None:
+        gain = Gain.of(text) if isinstance(text, str) else ONE
+    if not is_lazy(data) and type(data) is not np.ndarray:
+        raise DTypeError(
+            f"{who} is built from NumPy or Dask arrays, got {type(data).__name__}"
+        )
+    if not is_lazy(data):
+        data = data.copy()  # operators are immutable, whatever happens to the weights
+    dims: tuple[Hashable, ...] = weights.dims
+    return Array(data, dims), gain

@@ -1,0 +1,138 @@
+"""Operators that choose samples: Restriction."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xlops.engine import is_lazy
+from xlops.errors import DTypeError, LabelError
+from xlops.operator import Elementary
+from xlops.operators.common import along
+from xlops.space import Space
+from xlops.windows import Block, Indices, NDArray, Selection
+
+__all__ = ["Restriction"]
+
+
+class Restriction(Elementary):
+    """Chosen samples along one dim, with their labels.
+
+    Parameters
+    ----------
+    coord : DataArray
+        The coordinate to choose from, such as ``d.offset``.
+    iava : sequence of int, sequence of bool, or DataArray of either
+        Indices of the samples to keep, in any order, repeated or not, negative ones
+        counting from the end; or a mask over the dim.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Raises
+    ------
+    LabelError
+        Where indices lie outside the dim, nothing is kept, or a mask has other labels.
+    DTypeError
+        Where `iava` is neither indices nor a mask, or is lazy.
+
+    Notes
+    -----
+    The adjoint puts samples back and fills with zeros; samples chosen more than once
+    are added up. Integers stay integers, except in the adjoint where it adds.
+    Auxiliary coordinates along the dim follow the choice.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray(np.arange(5.0), dims="offset")
+    >>> R = xl.Restriction(x.offset, [0, 3])
+    >>> (R @ x).values
+    array([0., 3.])
+    >>> (R.H @ R @ x).values
+    array([0., 0., 0., 3., 0.])
+    """
+
+    def __init__(
+        self,
+        coord: xr.DataArray,
+        iava: Any,
+        *,
+        name: str | None = None,
+    ) -> None:
+        space, axis = along(coord, "Restriction")
+        indices = _indices(iava, space, axis.size)
+        labels = space.labels
+        if axis.dim in labels.dims:
+            labels = labels.isel({axis.dim: indices})
+        repeats = len(np.unique(indices)) < len(indices)
+        super().__init__(
+            space,
+            Space({axis.dim: len(indices)}, labels),
+            window=Selection(axis.dim, axis.size, indices),
+            forward=_chosen,
+            adjoint=functools.partial(_put_back, axis.dim, indices, repeats),
+            params={"indices": indices},
+            name=name,
+            exact=(True, not repeats),
+            keeps_constants=True,
+        )
+
+
+def _indices(iava: Any, space: Space, size: int) -> Indices:
+    (dim,) = space.dims
+    who = f"Restriction({dim})"
+    if isinstance(iava, xr.DataArray):
+        if is_lazy(iava.data):
+            raise DTypeError(f"{who}: iava is lazy; choose samples with values at hand")
+        if iava.dtype == bool:
+            reason = space.difference(Space.of(iava))
+            if reason is not None:
+                raise LabelError(f"{who}: the mask does not fit: {reason}")
+    chosen: npt.NDArray[Any] = np.asarray(iava)
+    if chosen.ndim != 1:
+        raise DTypeError(f"{who}: iava must have one dim, got {chosen.ndim}")
+    if chosen.size == 0:
+        raise LabelError(f"{who}: iava is empty, nothing would be kept")
+    if chosen.dtype == bool:
+        if chosen.size != size:
+            raise LabelError(
+                f"{who}: the mask has {chosen.size} samples, the dim has {size}"
+            )
+        chosen = np.flatnonzero(chosen)
+        if chosen.size == 0:
+            raise LabelError(f"{who}: the mask is false everywhere, nothing is kept")
+    if chosen.dtype.kind not in "iu":
+        raise DTypeError(
+            f"{who}: iava must be indices or a mask, got {chosen.dtype}; to choose by "
+            f"label, find indices with .get_indexer or use .sel on the data"
+        )
+    outside = (chosen < -size) | (chosen >= size)
+    if outside.any():
+        raise LabelError(
+            f"{who}: index {chosen[outside][0]} lies outside of the {size} samples"
+        )
+    return np.where(chosen < 0, chosen + size, chosen).astype(np.intp)
+
+
+def _chosen(block: Block) -> NDArray:
+    return block.data  # the engine hands over the chosen samples and no others
+
+
+def _put_back(dim: Hashable, indices: Indices, repeats: bool, block: Block) -> NDArray:
+    have, want = block.have[dim], block.want[dim]
+    assert isinstance(have, np.ndarray) and isinstance(want, slice)
+    axis = block.dims.index(dim)
+    shape = list(block.data.shape)
+    shape[axis] = want.stop - want.start
+    out = np.zeros(shape, dtype=block.data.dtype)
+    at = (*(slice(None),) * axis, indices[have] - want.start)
+    if repeats:
+        np.add.at(out, at, block.data)
+    else:
+        out[at] = block.data
+    return out

@@ -1,0 +1,376 @@
+"""Space: the labels of one side of an operator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import xarray as xr
+from dask.tokenize import tokenize
+
+from xlops.axis import Axis
+from xlops.errors import DTypeError, LabelError, listed
+
+__all__ = ["Blocks", "Kind", "Labeled", "Space"]
+
+Kind: TypeAlias = Literal["real", "complex", "any"]
+Labeled: TypeAlias = "xr.DataArray | xr.Dataset | Space"
+
+
+class Space:
+    """The labels of one side of an operator: dims with their coordinates.
+
+    A space is immutable and holds no data. Besides the dimension coordinates it keeps
+    the auxiliary coordinates along its dims, with all their attributes.
+
+    Parameters
+    ----------
+    sizes : mapping of Hashable to int
+        The dims, in order, and their sizes.
+    labels : xarray.Dataset, optional
+        The coordinates along these dims, as a Dataset without data variables.
+    kind : {"any", "real", "complex"}
+        The values of its members.
+
+    Raises
+    ------
+    LabelError
+        Where a dim is empty.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> t = xr.DataArray(0.004 * np.arange(128), dims="time", name="time")
+    >>> t = t.assign_coords(time=t)
+    >>> xl.Space.of(t)
+    <Space time: 128 × 0.004 [0 … 0.508]>
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[Hashable, int],
+        labels: xr.Dataset | None = None,
+        kind: Kind = "any",
+    ) -> None:
+        empty = [dim for dim, size in sizes.items() if size == 0]
+        if empty:
+            raise LabelError(f"{listed(empty)} is empty: there is nothing to act on")
+        self._sizes = MappingProxyType(dict(sizes))
+        self._labels = xr.Dataset() if labels is None else labels
+        self._kind: Kind = kind
+
+    @classmethod
+    def of(cls, *members: Labeled, kind: Kind = "any") -> Space:
+        """The space of arrays, coordinates or spaces, over all their dims.
+
+        Parameters
+        ----------
+        *members : DataArray, Dataset or Space
+            A coordinate such as ``d.time`` brings itself and what lies along it.
+        kind : {"any", "real", "complex"}
+            The values of the members of the new space.
+
+        Raises
+        ------
+        DTypeError
+            Where something is not labeled.
+        LabelError
+            Where dims that they share have other labels.
+        """
+        space = cls({}, kind=kind)
+        for member in members:
+            if isinstance(member, Space):
+                space = space.union(member)
+                continue
+            if not isinstance(member, (xr.DataArray, xr.Dataset)):
+                raise DTypeError(
+                    "expected a coordinate or DataArray, such as d.time, got "
+                    f"{type(member).__name__}"
+                )
+            sizes = {dim: member.sizes[dim] for dim in member.dims}
+            space = space.union(cls(sizes, _along(member.coords, sizes), kind))
+        return space
+
+    # --- what it holds --------------------------------------------------------------
+
+    @property
+    def dims(self) -> tuple[Hashable, ...]:
+        """Names of the dims, in order."""
+        return tuple(self._sizes)
+
+    @property
+    def sizes(self) -> Mapping[Hashable, int]:
+        """Sizes by dim."""
+        return self._sizes
+
+    @property
+    def size(self) -> int:
+        """Number of samples of a member."""
+        return int(np.prod(list(self._sizes.values()), dtype=np.int64))
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the values of members are real, complex or any."""
+        return self._kind
+
+    @property
+    def labels(self) -> xr.Dataset:
+        """The coordinates, as a Dataset without data variables."""
+        return self._labels
+
+    @property
+    def coords(self) -> xr.Coordinates:
+        """The coordinates along the dims."""
+        return self._labels.coords
+
+    def __contains__(self, dim: Hashable) -> bool:
+        return dim in self._sizes
+
+    def axis(self, dim: Hashable) -> Axis:
+        """The labels along one dim."""
+        return self._axes[dim]
+
+    @functools.cached_property
+    def _axes(self) -> dict[Hashable, Axis]:
+        coords = self._labels.coords
+        return {
+            dim: Axis(dim, size, coords[dim].variable if dim in coords else None)
+            for dim, size in self._sizes.items()
+        }
+
+    # --- comparing ------------------------------------------------------------------
+
+    @functools.cached_property
+    def token(self) -> str:
+        """A name for exactly these labels."""
+        coords = {name: c.variable for name, c in self._labels.coords.items()}
+        return str(tokenize(list(self._sizes.items()), coords, self._kind))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Space):
+            return NotImplemented
+        return self is other or self.token == other.token
+
+    def __hash__(self) -> int:
+        return hash(self.token)
+
+    def matches(self, other: Space) -> bool:
+        """Whether members of `other` are members of this space, rounding aside.
+
+        The order of dims does not matter. Labels match when they are equal, or for
+        floats within 1e-6 of the step or the rounding of the coarser dtype; a dim
+        without labels matches every dim of its size.
+        """
+        return set(self.dims) == set(other.dims) and self.difference(other) is None
+
+    def difference(self, given: Space) -> str | None:
+        """First reason why `given` does not have the labels of this space, or None."""
+        for dim in self.dims:
+            if dim not in given:
+                return (
+                    f"dim {str(dim)!r} is missing: expected "
+                    f"{listed(self.dims)}, got {listed(given.dims)}"
+                )
+            reason = self.axis(dim).difference(given.axis(dim))
+            if reason is not None:
+                return reason
+        return None
+
+    # --- making others --------------------------------------------------------------
+
+    def union(self, other: Space, who: str = "spaces that meet") -> Space:
+        """Both together: the dims of this space, then those only `other` has.
+
+        Raises
+        ------
+        LabelError
+            Where a dim that both have differs.
+        """
+        for dim in other.dims:
+            if dim in self:
+                mine, theirs = self.axis(dim), other.axis(dim)
+                if mine.labels is not None and theirs.labels is None:
+                    mine, theirs = theirs, mine
+                reason = mine.difference(theirs)
+                if reason is not None:
+                    raise LabelError(f"{who}: {reason}")
+        sizes = {**self._sizes, **other._sizes}
+        return Space(sizes, overlaid(self._labels, other._labels), self._kind)
+
+    def without(self, dims: Iterable[Hashable]) -> Space:
+        """This space without some of its dims."""
+        gone = set(dims)
+        sizes = {dim: size for dim, size in self._sizes.items() if dim not in gone}
+        return Space(sizes, self._labels.drop_dims(gone, errors="ignore"), self._kind)
+
+    def ordered(self, dims: Iterable[Hashable]) -> Space:
+        """This space with its dims in another order."""
+        return Space({d: self._sizes[d] for d in dims}, self._labels, self._kind)
+
+    def of_kind(self, kind: Kind) -> Space:
+        """This space for other values."""
+        if kind == self._kind:
+            return self
+        return Space(self._sizes, self._labels, kind)
+
+    # --- members --------------------------------------------------------------------
+
+    def zeros(self, like: xr.DataArray | None = None) -> xr.DataArray:
+        """A member of zeros.
+
+        Parameters
+        ----------
+        like : DataArray, optional
+            Gives dtype, the dims that pass through, and chunks where it has any.
+        """
+        return self._full(0, like)
+
+    def ones(self, like: xr.DataArray | None = None) -> xr.DataArray:
+        """A member of ones; `like` as for `zeros`."""
+        return self._full(1, like)
+
+    def _full(self, value: int, like: xr.DataArray | None) -> xr.DataArray:
+        space = self._with_batch(like)
+        shape = tuple(space.sizes.values())
+        return space._member(np.full(shape, value, dtype=self._dtype(like)), like)
+
+    def random(self, seed: int = 0, like: xr.DataArray | None = None) -> xr.DataArray:
+        """A member of normally distributed values; `like` as for `zeros`.
+
+        Parameters
+        ----------
+        seed : int
+            The same seed gives the same values.
+        like : DataArray, optional
+            As for `zeros`.
+        """
+        space, dtype = self._with_batch(like), self._dtype(like)
+        rng = np.random.default_rng(seed)
+        shape = tuple(space.sizes.values())
+        values: np.ndarray[Any, np.dtype[Any]] = rng.standard_normal(shape)
+        if dtype.kind == "c":
+            values = values + 1j * rng.standard_normal(shape)
+        return space._member(values.astype(dtype), like)
+
+    def _with_batch(self, like: xr.DataArray | None) -> Space:
+        if like is None:
+            return self
+        batch = Space.of(like)
+        extra = batch.without(d for d in batch.dims if d in self)
+        return self.union(extra)
+
+    def _member(self, values: Any, like: xr.DataArray | None) -> xr.DataArray:
+        member = xr.Variable(self.dims, values)
+        if like is not None and like.chunks is not None:
+            chunks = {d: c for d, c in like.chunksizes.items() if d in self}
+            same = {d: c for d, c in chunks.items() if sum(c) == self.sizes[d]}
+            member = member.chunk(same)
+        return xr.DataArray(member, coords=self.coords)
+
+    def _dtype(self, like: xr.DataArray | None) -> np.dtype[Any]:
+        dtype = np.dtype(np.float64 if like is None else like.dtype)
+        if self._kind == "real":
+            dtype = np.empty(0, dtype).real.dtype
+        if self._kind == "complex":
+            dtype = np.result_type(dtype, np.complex64)
+        return dtype
+
+    # --- words ----------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<Space {self}>"
+
+    def __str__(self) -> str:
+        return ", ".join(f"{a.dim}: {a}" for a in self._axes.values()) or "no dims"
+
+
+class Blocks(Mapping[str, Space]):
+    """The labels of several named blocks: one side of a stack.
+
+    Parameters
+    ----------
+    spaces : mapping of str to Space
+        The space of each block.
+    """
+
+    def __init__(self, spaces: Mapping[str, Space]) -> None:
+        self._spaces = MappingProxyType(dict(spaces))
+
+    def __getitem__(self, name: str) -> Space:
+        return self._spaces[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spaces)
+
+    def __len__(self) -> int:
+        return len(self._spaces)
+
+    @functools.cached_property
+    def token(self) -> str:
+        """A name for exactly these labels."""
+        return str(tokenize([(name, s.token) for name, s in self.items()]))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Blocks):
+            return NotImplemented
+        return self is other or self.token == other.token
+
+    def __hash__(self) -> int:
+        return hash(self.token)
+
+    @property
+    def size(self) -> int:
+        """Number of samples of a member."""
+        return sum(space.size for space in self.values())
+
+    def zeros(self, like: xr.DataArray | None = None) -> dict[str, xr.DataArray]:
+        """Blocks of zeros."""
+        return {name: space.zeros(like) for name, space in self.items()}
+
+    def ones(self, like: xr.DataArray | None = None) -> dict[str, xr.DataArray]:
+        """Blocks of ones."""
+        return {name: space.ones(like) for name, space in self.items()}
+
+    def random(
+        self, seed: int = 0, like: xr.DataArray | None = None
+    ) -> dict[str, xr.DataArray]:
+        """Blocks of normally distributed values."""
+        seeds = np.random.SeedSequence(seed).generate_state(len(self))
+        return {
+            name: space.random(int(s), like)
+            for s, (name, space) in zip(seeds, self.items(), strict=True)
+        }
+
+    def __repr__(self) -> str:
+        return f"<Blocks {self}>"
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name} ({space})" for name, space in self.items())
+
+
+def overlaid(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
+    """The coordinates of both; where both have one, that of `first`.
+
+    Never aligns: what shares a dim has been compared before.
+    """
+    new = second.drop_vars([name for name in second.variables if name in first])
+    if not new.variables:
+        return first
+    if not first.variables:
+        return new
+    return first.assign_coords(new.coords)
+
+
+def _along(coords: Any, dims: Iterable[Hashable]) -> xr.Dataset:
+    """The coordinates that lie along these dims, scalars left out."""
+    labels: xr.Dataset = coords.to_dataset()
+    inside = set(dims)
+    outside = [
+        name
+        for name, variable in labels.variables.items()
+        if not variable.dims or not inside.issuperset(variable.dims)
+    ]
+    return labels.drop_vars(outside) if outside else labels
