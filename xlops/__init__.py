@@ -16,6 +16,11 @@ from xlops.operators.fourier import FFT
 from xlops.operators.pointwise import Diagonal, Identity, Mask, Zero
 from xlops.operators.selection import Restriction
 from xlops.options import set_options
+from xlops.solvers.cg import cg
+from xlops.solvers.cgls import cgls
+from xlops.solvers.regularized import regularized_inversion
+from xlops.solvers.solution import Reason, Solution, Status
+from xlops.solvers.solve import solve
 from xlops.space import Blocks, Space
 from xlops.stack import VStack
 from xlops.units import UnitWarning
@@ -35,14 +40,21 @@ __all__ = [
     "LabelError",
     "LinearOperator",
     "Mask",
+    "Reason",
     "Restriction",
     "SecondDerivative",
+    "Solution",
     "Space",
+    "Status",
     "UnitError",
     "UnitWarning",
     "VStack",
     "XlopsError",
     "XlopsWarning",
     "Zero",
+    "cg",
+    "cgls",
+    "regularized_inversion",
     "set_options",
+    "solve",
 ]

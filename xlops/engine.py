@@ -393,7 +393,7 @@ def _elementwise(
         if np.ndim(value) == len(index) and index:
             arguments += [value, index]
         else:
-            arguments += [value, () if is_lazy(value) else None]
+            arguments += [value, _scalar(value)]
     if dtype is None:
         dtype = x.data.dtype
     meta = np.empty((0,) * len(index), dtype)
@@ -473,6 +473,25 @@ def alike(tree: Tree, like: Tree) -> Tree:
         return Array(data, model.dims)
 
     return paired(adapt, like, tree)
+
+
+def ratio(a: Any, b: Any) -> Any:
+    """``a / b`` of numbers, lazy where one is; NaN where b is 0."""
+    if is_lazy(a) or is_lazy(b):
+        import dask.array as da
+
+        return da.blockwise(
+            _ratio, (), a, _scalar(a), b, _scalar(b), dtype=np.float64, meta=np.float64(0)
+        )
+    return float(_ratio(a, b))
+
+
+def _scalar(value: Any) -> tuple[()] | None:
+    return () if is_lazy(value) else None
+
+
+def _ratio(a: Any, b: Any) -> Any:
+    return np.float64(a) / np.float64(b) if b else np.float64(np.nan)
 
 
 def count_nan(tree: Tree) -> Any:

@@ -130,6 +130,7 @@ class LinearOperator(abc.ABC):
             Where units of blocks do not add.
         """
         tree, origins = self._admitted(x)
+        tree = self._in_one_unit(tree, origins)
         result = self._labeled(self._run(tree, adjoint=False), origins, tree)
         return as_dataset(result) if isinstance(x, xr.Dataset) else result
 
@@ -158,13 +159,11 @@ class LinearOperator(abc.ABC):
         for name, space in self.domain.items():
             array, origin = admitted(x[name], space, made, f"{who}, block {name!r}")
             arrays[name], origins[name] = array, origin
-        return self._in_one_unit(arrays, origins), origins
+        return arrays, origins
 
-    def _in_one_unit(
-        self, arrays: dict[str, Array], origins: dict[str, Origin]
-    ) -> dict[str, Array]:
+    def _in_one_unit(self, arrays: Tree, origins: dict[str, Origin]) -> Tree:
         """Blocks scaled so that what the operator adds up has one unit."""
-        if isinstance(self.range, Blocks) or not isinstance(self.gain, dict):
+        if not isinstance(arrays, dict) or not isinstance(self.gain, dict):
             return arrays
         result: dict[str, Array] = {}
         first: tuple[str, Gain] | None = None
@@ -182,37 +181,39 @@ class LinearOperator(abc.ABC):
             result[name] = array
         return result
 
-    def _labeled(self, result: Tree, origins: dict[str, Origin], given: Tree) -> Any:
-        """Labels and units on the result."""
-        first = next(iter(origins.values()))
+    def _labeled(
+        self,
+        result: Tree,
+        origins: dict[str, Origin],
+        given: Tree,
+        gain: Gains | None = None,
+        keeps_constants: bool | None = None,
+    ) -> Any:
+        """Labels and units on the result; units by another gain where one is given."""
+        first, block = next(iter(origins.values())), next(iter(origins))
+        gain = self.gain if gain is None else gain
+        keeps = self.keeps_constants if keeps_constants is None else keeps_constants
         given_coords = {name: origin.coords for name, origin in origins.items()}
         coords = self._carry(given_coords.get("", given_coords), adjoint=False)
+
+        def one(array: Array, space: Space, kept: xr.Dataset, name: str) -> xr.DataArray:
+            if isinstance(self.domain, Space):
+                dims = engine.leaves(given)[0].dims
+                array = array.ordered(placed(dims, self.domain.sizes, space.sizes))
+            if engine.shares_memory(array, given):  # no result is a window on the input
+                array = Array(array.data.copy(), array.dims)
+            own = gain[name] if isinstance(gain, dict) else gain
+            unit = units.apply(own, first.unit, keeps, self.name)
+            return labeled(array, space, kept, first, unit)
+
         if isinstance(result, dict):
             assert isinstance(coords, dict) and isinstance(self.range, Blocks)
             return {
-                name: self._one(array, self.range[name], coords[name], first, given, name)
+                name: one(array, self.range[name], coords[name], name)
                 for name, array in result.items()
             }
-        assert not isinstance(coords, dict) and isinstance(self.range, Space)
-        return self._one(result, self.range, coords, first, given, next(iter(origins)))
-
-    def _one(
-        self,
-        array: Array,
-        space: Space,
-        coords: xr.Dataset,
-        origin: Origin,
-        given: Tree,
-        block: str,
-    ) -> xr.DataArray:
-        if isinstance(self.domain, Space):
-            dims = placed(engine.leaves(given)[0].dims, self.domain.sizes, space.sizes)
-            array = array.ordered(dims)
-        if engine.shares_memory(array, given):  # a result is no window on the input
-            array = Array(array.data.copy(), array.dims)
-        gain = self.gain[block] if isinstance(self.gain, dict) else self.gain
-        unit = units.apply(gain, origin.unit, self.keeps_constants, self.name)
-        return labeled(array, space, coords, origin, unit)
+        assert isinstance(coords, xr.Dataset) and isinstance(self.range, Space)
+        return one(result, self.range, coords, block)
 
     # --- algebra --------------------------------------------------------------------
 

@@ -120,6 +120,7 @@ class Gain(NamedTuple):
 
 ONE = Gain(())
 NONE = Gain(None)
+HALF = Fraction(1, 2)
 
 
 @functools.lru_cache(maxsize=4096)

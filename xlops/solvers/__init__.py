@@ -1,0 +1,1 @@
+"""Solvers: one method per file, one driver for labels, units, stopping and history."""

@@ -1,0 +1,436 @@
+"""The driver: all that solvers share around the steps of a method.
+
+Labels and units are checked and stripped before the first step and put on at the end.
+Methods are generators of textbook steps on plain vectors; here is what counts, stops,
+records, reports and calls back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xlops import engine, units
+from xlops.axis import Axis
+from xlops.engine import Tree
+from xlops.errors import DataError, DTypeError, LabelError, UnitError, listed
+from xlops.labeling import Origin, admitted, labeled
+from xlops.operator import LinearOperator
+from xlops.options import options
+from xlops.solvers.solution import Reason, Solution, Status
+from xlops.space import Blocks, Space
+from xlops.stack import VStack
+from xlops.units import Gain
+from xlops.windows import Array, floating, of_kind, placed
+
+__all__ = ["Problem", "Step", "run"]
+
+Callback: TypeAlias = Callable[[Status], object]
+
+
+class Step(NamedTuple):
+    """What a method yields before its first iteration and after each one.
+
+    `gradient_norm` is what the tolerance bounds; `broken` says that no next step exists.
+    """
+
+    x: Tree
+    residual: Tree
+    residual_norm: float
+    gradient_norm: float
+    broken: bool = False
+
+
+Method: TypeAlias = Callable[["Problem"], Iterator[Step]]
+
+
+@dataclasses.dataclass
+class Problem:
+    """A problem in plain vectors, as methods see it.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        A.
+    y : Array or dict of Array
+        The data.
+    damp : float
+        Weight of ‖x − x_ref‖.
+    x0, x_ref : Array, optional
+        Where to start, and where damping pulls to; zero unless given.
+    preconditioner : LinearOperator, optional
+        A positive operator near the inverse of what the method inverts.
+    """
+
+    operator: LinearOperator
+    y: Tree
+    damp: float
+    x0: Array | None
+    x_ref: Array | None
+    preconditioner: LinearOperator | None
+    _nan: Any = None
+
+    def forward(self, x: Tree) -> Tree:
+        """``A x``, laid out as y is."""
+        return engine.alike(self.operator._run(x, False), self.y)
+
+    def adjoint(self, r: Tree) -> Tree:
+        """``Aᴴ r``, laid out as x is."""
+        result = self.operator._run(r, True)
+        return engine.alike(result, self.model)
+
+    @functools.cached_property
+    def model(self) -> Tree:
+        """A model of zeros, which says how all models are laid out."""
+        first = engine.leaves(self.y)[0]
+        side = self.operator.range
+        given = next(iter(side.values())) if isinstance(side, Blocks) else side
+        assert isinstance(self.operator.domain, Space)
+        dims = placed(first.dims, given.sizes, self.operator.domain.sizes)
+        back = self.operator._run(self.y, True)
+        assert isinstance(back, Array)
+        self._first_adjoint = back.ordered(dims)
+        return engine.zeros_like(self._first_adjoint)
+
+    def start(self) -> tuple[Tree, Tree]:
+        """The first model and its residual."""
+        if self.x0 is None:
+            return self.model, self.y
+        x = engine.alike(self.x0, self.model)
+        return x, engine.minus(self.y, self.forward(x))
+
+    def gradient(self, x: Tree, r: Tree) -> Tree:
+        """``Aᴴ r − damp² (x − x_ref)``, half the negative gradient of the objective."""
+        if r is self.y:
+            _ = self.model  # Aᴴ y is at hand
+            s: Tree = self._first_adjoint
+        else:
+            s = self.adjoint(r)
+        return self.damped(s, x)
+
+    def damped(self, s: Tree, x: Tree) -> Tree:
+        """``s − damp² (x − x_ref)``."""
+        if not self.damp:
+            return s
+        s = engine.axpy(-(self.damp**2), x, s)
+        if self.x_ref is None:
+            return s
+        return engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
+
+    def precondition(self, s: Tree) -> Tree:
+        """The preconditioner applied to a vector of the model's kind."""
+        if self.preconditioner is None:
+            return s
+        return engine.alike(self.preconditioner._run(s, False), self.model)
+
+    def persist(self, *values: Any) -> tuple[Any, ...]:
+        """Compute vectors and numbers of one iteration in one submission."""
+        if self._nan is None:
+            self._nan = engine.count_nan(self.y)
+            *values_, count = engine.persist(*values, self._nan)
+            if count:
+                raise DataError(
+                    f"the data have {int(count)} NaN, which a solver would spread over "
+                    "the whole model; leave them out with xl.Mask(y.notnull()): it "
+                    "makes them exact zeros, in the data (mask @ y) and in the "
+                    "operator (mask @ A)"
+                )
+            self._nan = 0
+            return tuple(values_)
+        return engine.persist(*values)
+
+
+def run(
+    method: Method,
+    operator: LinearOperator,
+    y: Any,
+    x0: xr.DataArray | None,
+    *,
+    niter: int | None,
+    tol: float,
+    damp: Any,
+    x_ref: xr.DataArray | None,
+    preconditioner: LinearOperator | None,
+    callback: Callback | None,
+    progress: bool | None,
+    name: str,
+) -> Solution:
+    """Solve a labeled problem by a method; the arguments are those of the solvers."""
+    who = name
+    _check_arguments(operator, niter, tol, preconditioner, who)
+    operator = _in_one_unit(operator)
+    y_tree, origins = _admitted_data(operator, y, who)
+    unit = _model_unit(operator, origins)
+    limit = _limit(operator, niter)
+    problem = Problem(
+        operator,
+        y_tree,
+        _damp(damp, operator, name),
+        _model(x0, "x0", operator, y, origins, y_tree, unit),
+        _model(x_ref, "x_ref", operator, y, origins, y_tree, unit),
+        preconditioner,
+    )
+
+    def label(x: Tree) -> xr.DataArray:
+        gain = operator.gain
+        inverse = (
+            {k: g**-1 for k, g in gain.items()} if isinstance(gain, dict) else gain**-1
+        )
+        result: xr.DataArray = operator.H._labeled(
+            x, origins, y_tree, inverse, operator.keeps_constants
+        )
+        return result
+
+    step, steps, reason = _iterate(
+        method(problem), label, limit, tol, callback, progress, name
+    )
+    history = xr.Dataset(
+        {
+            "residual_norm": ("iteration", np.array([s[0] for s in steps])),
+            "gradient_norm": ("iteration", np.array([s[1] for s in steps])),
+        },
+        coords={"iteration": np.arange(len(steps))},
+    )
+    return Solution(
+        x=label(step.x),
+        residual=_labeled_residual(step.residual, operator, origins),
+        iterations=len(steps) - 1,
+        reason=reason,
+        method=name,
+        history=history,
+    )
+
+
+def _iterate(
+    iterator: Iterator[Step],
+    label: Callable[[Tree], xr.DataArray],
+    limit: int,
+    tol: float,
+    callback: Callback | None,
+    progress: bool | None,
+    name: str,
+) -> tuple[Step, list[tuple[float, float]], Reason]:
+    """Run the steps of a method until there is a reason to stop."""
+    from tqdm.auto import tqdm
+
+    shown = options().progress if progress is None else progress
+    norms: list[tuple[float, float]] = []
+    with tqdm(total=limit, desc=name, disable=not shown, leave=True) as bar:
+        for step in iterator:
+            norms.append((step.residual_norm, step.gradient_norm))
+            done = len(norms) - 1
+            start = norms[0][1]
+            if done:
+                bar.set_postfix_str(f"{step.gradient_norm / start:.1e}", refresh=False)
+                bar.update()
+            reason = None
+            if not math.isfinite(step.residual_norm + step.gradient_norm):
+                reason = Reason.NOT_FINITE
+            elif start == 0:
+                reason = Reason.EXACT
+            elif step.gradient_norm <= tol * start:
+                reason = Reason.TOLERANCE
+            elif step.broken:
+                reason = Reason.BREAKDOWN
+            elif callback is not None and done:
+                x = functools.partial(label, step.x)
+                if callback(Status(done, *norms[-1], x)) is False:
+                    reason = Reason.CALLBACK
+            if reason is None and done >= limit:
+                reason = Reason.NITER
+            if reason is not None:
+                return step, norms, reason
+    raise AssertionError("a method stopped without a reason")
+
+
+# --- before the first step ----------------------------------------------------------
+
+
+def _check_arguments(
+    operator: Any, niter: Any, tol: Any, preconditioner: Any, who: str
+) -> None:
+    if not isinstance(operator, LinearOperator):
+        raise DTypeError(f"{who} solves for an operator, got {type(operator).__name__}")
+    if isinstance(operator.domain, Blocks):
+        raise LabelError(
+            f"{who}: {operator} acts on blocks {listed(operator.domain)}; the model "
+            "must be one array"
+        )
+    whole = isinstance(niter, (int, np.integer)) and not isinstance(niter, bool)
+    if niter is not None and not (whole and niter >= 0):
+        raise ValueError(f"{who}: niter must be a whole number from 0 on, got {niter!r}")
+    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol >= 0:
+        raise ValueError(f"{who}: tol must be a number from 0 on, got {tol!r}")
+    if preconditioner is None:
+        return
+    if not isinstance(preconditioner, LinearOperator):
+        raise DTypeError(
+            f"{who}: the preconditioner must be an operator, got "
+            f"{type(preconditioner).__name__}"
+        )
+    domain, range_ = preconditioner.domain, preconditioner.range
+    if isinstance(domain, Blocks) or isinstance(range_, Blocks):
+        raise LabelError(f"{who}: the preconditioner {preconditioner} maps blocks")
+    shared = Space.of(domain).without(d for d in domain.dims if d not in operator.domain)
+    reason = operator.domain.without(
+        d for d in operator.domain.dims if d not in shared
+    ).difference(shared)
+    if reason is None and not domain.matches(range_):
+        reason = f"it maps {domain} to {range_}"
+    if reason is not None:
+        raise LabelError(
+            f"{who}: the preconditioner {preconditioner} does not map the model to "
+            f"itself: {reason}"
+        )
+
+
+def _in_one_unit(operator: LinearOperator) -> LinearOperator:
+    """A stack whose blocks come in one unit, so that their misfits add."""
+    gains = operator.gain
+    if not isinstance(gains, dict):
+        return operator
+    first, target = next(iter(gains.items()))
+    scales = {}
+    for block, gain in gains.items():
+        known = gain.known and target.known
+        scale = units.factor(gain, target) if known else 1.0
+        if scale is None:
+            raise UnitError(
+                f"{operator}: misfits of its blocks do not add, block {first!r} comes in "
+                f"{target} of the model's unit, block {block!r} in {gain}; scale one of "
+                "them by a quantity"
+            )
+        scales[block] = scale
+    if all(scale == 1.0 for scale in scales.values()):
+        return operator
+    if not isinstance(operator, VStack):
+        raise UnitError(f"{operator}: its blocks come in different units: {gains}")
+    from xlops.algebra import Scaled
+
+    return VStack(
+        {
+            block: Scaled(part, scales[block], target)
+            for block, part in operator.operators.items()
+        },
+        name=operator.name,
+    )
+
+
+def _admitted_data(
+    operator: LinearOperator, y: Any, who: str
+) -> tuple[Tree, dict[str, Origin]]:
+    """The plain data, floating and in one unit."""
+    tree, origins = operator.H._admitted(y)
+    first = next(iter(origins.values()))
+
+    def prepared(name: str, array: Array) -> Array:
+        side = operator.range
+        space = side[name] if isinstance(side, Blocks) else side
+        dtype = of_kind(floating(array.data.dtype), space.kind).newbyteorder("=")
+        array = Array(array.data.astype(dtype), array.dims)
+        own = origins[name].unit
+        if own is None or first.unit is None:
+            return array
+        scale = units.factor(Gain.of(own), Gain.of(first.unit))
+        if scale is None:
+            block = next(iter(origins))
+            raise UnitError(
+                f"{who}: misfits do not add, block {block!r} of the data is in "
+                f"{first.unit}, block {name!r} in {own}"
+            )
+        return array if scale == 1.0 else engine.scaled(scale, array)
+
+    if isinstance(tree, dict):
+        return {name: prepared(name, array) for name, array in tree.items()}, origins
+    return prepared("", tree), origins
+
+
+def _model_unit(operator: LinearOperator, origins: Mapping[str, Origin]) -> str | None:
+    block, first = next(iter(origins.items()))
+    gain = operator.gain[block] if isinstance(operator.gain, dict) else operator.gain
+    return units.apply(gain**-1, first.unit, operator.keeps_constants, operator.name)
+
+
+def _damp(damp: Any, operator: LinearOperator, name: str) -> float:
+    gain = operator.gain
+    if isinstance(gain, dict):
+        gain = next(iter(gain.values()))
+    if name == "cg":  # cg adds damp² to the operator itself
+        gain = gain ** units.HALF
+    number = units.magnitude(damp, gain, f"{name}: damp")
+    try:
+        number = float(number)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name}: damp must be a number from 0 on, got {damp!r}")
+    return number
+
+
+def _model(
+    x: Any,
+    what: str,
+    operator: LinearOperator,
+    y: Any,
+    origins: Mapping[str, Origin],
+    y_tree: Tree,
+    unit: str | None,
+) -> Array | None:
+    """A model given by the user, checked, in the unit of the solution."""
+    if x is None:
+        return None
+    assert isinstance(operator.domain, Space)
+    array, origin = admitted(x, operator.domain, (), what)
+    block = next(iter(origins))
+    data = y[block] if block else y
+    side = operator.range
+    made = side[block] if isinstance(side, Blocks) else side
+    dims = placed(engine.leaves(y_tree)[0].dims, made.sizes, operator.domain.sizes)
+    if set(array.dims) != set(dims):
+        raise LabelError(f"{what} must have dims {listed(dims)}, got {listed(array.dims)}")
+    for dim in dims:
+        if dim not in operator.domain:
+            reason = Axis.of(data, dim).difference(Axis.of(x, dim))
+            if reason is not None:
+                raise LabelError(f"{what}: {reason}")
+    if origin.unit is not None and unit is not None:
+        scale = units.factor(Gain.of(origin.unit), Gain.of(unit))
+        if scale is None:
+            raise UnitError(f"{what} is in {origin.unit}, the model is in {unit}")
+        array = array if scale == 1.0 else engine.scaled(scale, array)
+    return Array(array.data.astype(floating(array.data.dtype)), array.dims)
+
+
+def _limit(operator: LinearOperator, niter: int | None) -> int:
+    """Iterations allowed: in exact arithmetic as many as unknowns would do."""
+    if niter is not None:
+        return int(niter)
+    assert isinstance(operator.domain, Space)
+    return max(100, min(4 * operator.domain.size, 10_000))
+
+
+# --- after the last step ------------------------------------------------------------
+
+
+def _labeled_residual(
+    residual: Tree, operator: LinearOperator, origins: Mapping[str, Origin]
+) -> Any:
+    """The residual, labeled as the data are, in the unit of the first block."""
+    first = next(iter(origins.values()))
+
+    def one(name: str, array: Array) -> xr.DataArray:
+        origin, side = origins[name], operator.range
+        space = side[name] if isinstance(side, Blocks) else side
+        unit = None if origin.unit is None else first.unit
+        delta = units.apply(units.ONE, unit, False, operator.name)
+        return labeled(array, space, origin.coords, origin, delta)
+
+    if isinstance(residual, dict):
+        return {name: one(name, array) for name, array in residual.items()}
+    return one("", residual)

@@ -1,0 +1,178 @@
+"""What a solver gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+__all__ = ["Reason", "Solution", "Status"]
+
+
+class Reason(enum.Enum):
+    """Why a solver stopped; the value is a sentence for people."""
+
+    TOLERANCE = "The gradient (for cg the residual) has fallen below tol."
+    EXACT = "The start solves the problem already: there is nothing to improve."
+    NITER = "The iterations allowed by niter are used up before tol was reached."
+    CALLBACK = "The callback asked to stop."
+    BREAKDOWN = (
+        "The direction of search has no length, or a negative one: the operator is not "
+        "positive as the method needs, or tol lies below what rounding allows."
+    )
+    NOT_FINITE = (
+        "Numbers have become infinite or NaN: the operator gives NaN, or is scaled far "
+        "off."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """What a callback sees after each iteration.
+
+    Parameters
+    ----------
+    iteration : int
+        Iterations done.
+    residual_norm : float
+        ‖y − A x‖.
+    gradient_norm : float
+        ‖Aᴴ r − damp² (x − x_ref)‖; for cg the residual norm again.
+    """
+
+    iteration: int
+    residual_norm: float
+    gradient_norm: float
+    _x: Callable[[], xr.DataArray] = dataclasses.field(repr=False)
+
+    @property
+    def x(self) -> xr.DataArray:
+        """The model so far, labeled."""
+        return self._x()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Solution:
+    """A solved problem.
+
+    Parameters
+    ----------
+    x : DataArray
+        The model, with the labels of the operator's domain, in unit(y) / A.units.
+    residual : DataArray or dict of DataArray
+        y − A x, with the labels and the unit of y.
+    iterations : int
+        Iterations done.
+    reason : Reason
+        Why the solver stopped; its value is a sentence.
+    method : str
+        The solver.
+    history : Dataset
+        ``residual_norm`` and ``gradient_norm`` over ``iteration``, 0 being the start.
+    """
+
+    x: xr.DataArray
+    residual: Any
+    iterations: int
+    reason: Reason
+    method: str
+    history: xr.Dataset
+
+    @property
+    def converged(self) -> bool:
+        """Whether the tolerance was reached."""
+        return self.reason in (Reason.TOLERANCE, Reason.EXACT)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Everything in one Dataset.
+
+        Returns
+        -------
+        Dataset
+            ``x``; ``residual``, or ``residual_<block>`` for each block; the history; and
+            the rest as attributes. Dims of a residual whose labels differ from those of
+            x are renamed to ``<dim>_data`` (``<dim>_<block>``).
+        """
+        model = self.x.rename("x")
+        dataset = xr.Dataset(coords=model.coords)
+        dataset["x"] = model
+        blocks = self.residual if isinstance(self.residual, dict) else {"": self.residual}
+        for block, residual in blocks.items():
+            name = f"residual_{block}" if block else "residual"
+            dataset = _with(dataset, residual, name, block or "data")
+        history = {name: self.history[name] for name in self.history.data_vars}
+        return dataset.assign(history).assign_attrs(
+            method=self.method,
+            iterations=self.iterations,
+            reason=self.reason.value,
+            converged=int(self.converged),
+        )
+
+    def plot(self, **kwargs: Any) -> Any:
+        """How the norms fell, on logarithmic axes; needs matplotlib.
+
+        Parameters
+        ----------
+        **kwargs
+            For `matplotlib.pyplot.subplots`.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        import matplotlib.pyplot as plt
+
+        _, axes = plt.subplots(**kwargs)
+        for name, values in self.history.data_vars.items():
+            start = float(values[0]) or 1.0
+            label = str(name).replace("_", " ")
+            axes.semilogy(self.history["iteration"], values / start, label=label)
+        axes.set(xlabel="iteration", ylabel="relative to the start", title=self.method)
+        axes.legend()
+        return axes
+
+    def __repr__(self) -> str:
+        last = self.history.isel(iteration=-1)
+        first = self.history.isel(iteration=0)
+        norms = ", ".join(
+            f"{str(name).replace('_', ' ')} {float(first[name]):.4g} → {float(last[name]):.4g}"
+            for name in self.history.data_vars
+        )
+        sizes = ", ".join(f"{dim}: {size}" for dim, size in self.x.sizes.items())
+        state = "converged" if self.converged else "not converged"
+        return (
+            f"<Solution by {self.method}: {state} after {self.iterations} iterations>\n"
+            f"  x:       {self.x.name or 'unnamed'} ({sizes})\n"
+            f"  norms:   {norms}\n"
+            f"  stopped: {self.reason.value}"
+        )
+
+
+def _with(dataset: xr.Dataset, array: xr.DataArray, name: str, side: str) -> xr.Dataset:
+    """A Dataset with one more variable, whose labels may differ."""
+    differ = [
+        dim
+        for dim in array.dims
+        if dim in dataset.dims
+        and (
+            array.sizes[dim] != dataset.sizes[dim]
+            or not _same(array.coords.get(dim), dataset.coords.get(dim))
+        )
+    ]
+    array = array.rename({dim: f"{dim}_{side}" for dim in differ})
+    clashing = [
+        c
+        for c in array.coords
+        if c in dataset.coords and not _same(array.coords[c], dataset.coords[c])
+    ]
+    array = array.drop_vars(clashing)
+    return dataset.assign({name: array.rename(name)})
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return one is None and other is None
+    return bool(one.variable.equals(other.variable))
