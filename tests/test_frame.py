@@ -39,9 +39,7 @@ def read(name):
 
 def split(requirement):
     """Name and version of a requirement: ``("dask[array]", ">=2025.12")``."""
-    match = re.fullmatch(
-        r"([A-Za-z0-9._-]+(?:\[[a-z,]+\])?)([<>=!~][^;]*)", requirement
-    )
+    match = re.fullmatch(r"([A-Za-z0-9._-]+(?:\[[a-z,]+\])?)([<>=!~][^;]*)", requirement)
     assert match, f"{requirement!r}: a name and a version are wanted"
     return match.groups()
 

@@ -1,5 +1,6 @@
 """Labeled linear operators on xarray and Dask."""
 
+from xlops import accessor, testing
 from xlops.errors import (
     ChunkError,
     DataError,
@@ -23,6 +24,7 @@ from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
 from xlops.space import Blocks, Space
 from xlops.stack import VStack
+from xlops.testing import dottest
 from xlops.units import UnitWarning
 
 __version__ = "0.1.0"
@@ -52,9 +54,12 @@ __all__ = [
     "XlopsError",
     "XlopsWarning",
     "Zero",
+    "accessor",
     "cg",
     "cgls",
+    "dottest",
     "regularized_inversion",
     "set_options",
     "solve",
+    "testing",
 ]

@@ -15,7 +15,7 @@ from dask.tokenize import tokenize
 from xlops import engine, units
 from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, UnitError
-from xlops.operator import Coords, Gains, LinearOperator, offered
+from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid
 from xlops.units import Gain
 from xlops.windows import Array
@@ -154,13 +154,11 @@ def _composed_at_blocks(
     made, needed = inner.range, outer.domain
     if not (isinstance(made, Blocks) and isinstance(needed, Blocks)):
         raise LabelError(
-            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs "
-            f"{_what(needed)}"
+            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
         )
     if set(made) != set(needed):
         raise LabelError(
-            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs "
-            f"{_what(needed)}"
+            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
         )
     for name, space in needed.items():
         _check_meet(made[name], space, inner, outer, f"{who}, block {name!r}")
@@ -169,7 +167,9 @@ def _composed_at_blocks(
 
 
 def _what(side: Space | Blocks) -> str:
-    return f"blocks {', '.join(side)}" if isinstance(side, Blocks) else f"one array ({side})"
+    return (
+        f"blocks {', '.join(side)}" if isinstance(side, Blocks) else f"one array ({side})"
+    )
 
 
 def _check_meet(
@@ -326,16 +326,18 @@ class Sum(LinearOperator):
         return str(tokenize("sum", [term.token for term in self.terms]))
 
     def _run(self, x: Tree, adjoint: bool) -> Tree:
-        total: Array | None = None
-        for term in self.terms:
-            part = term._run(x, adjoint)
-            assert isinstance(part, Array)
-            total = part if total is None else engine.added(total, part)
-        assert total is not None
-        return of_kind(total, self, adjoint)
+        parts = [term._run(x, adjoint) for term in self.terms]
+        return of_kind(summed(parts), self, adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         return common([term._carry(coords, adjoint) for term in self.terms])
+
+
+def summed(parts: Sequence[Tree]) -> Array:
+    """The sum of single arrays."""
+    arrays = [part for part in parts if isinstance(part, Array)]
+    assert len(arrays) == len(parts)
+    return engine.total(arrays)
 
 
 def _in_unit(term: LinearOperator, gain: Gain, first: LinearOperator) -> LinearOperator:
@@ -436,11 +438,12 @@ class Scaled(LinearOperator):
         finite = math.isfinite(number.real) and math.isfinite(number.imag)
         if not finite:
             raise ValueError(f"{operator} cannot be scaled by {number}")
-        if isinstance(operator, Scaled):  # numbers merge
-            gain = operator.gain if gain is None else gain
-            operator, number = operator.operator, operator.number * number
-        self.operator, self.number = operator, number
         self.gain = operator.gain if gain is None else gain
+        self.operator: LinearOperator = operator
+        self.number: complex = number
+        if isinstance(operator, Scaled):  # numbers merge
+            self.operator, self.number = operator.operator, operator.number * number
+            operator, number = self.operator, self.number
         self.domain, self.range = operator.domain, operator.range
         self.clinear = operator.clinear
         self.traits = operator.traits - {"unitary"}
@@ -457,6 +460,8 @@ class Scaled(LinearOperator):
         return str(tokenize("scaled", self.operator.token, self.number, self.gain))
 
     def _run(self, x: Tree, adjoint: bool) -> Tree:
+        if isinstance(self.operator, Elementary) and not isinstance(self.number, complex):
+            return self.operator._run(x, adjoint, float(self.number))
         # The adjoint multiplies first: a complex number does not move past an
         # operator that is only real-linear.
         if adjoint:
@@ -477,8 +482,8 @@ def _complex(side: Space | Blocks, real_too: bool = False) -> Any:
 
 
 def _short(number: complex) -> str:
-    if number == -1:
-        return "-"
+    if abs(number) == 1 and not isinstance(number, complex):
+        return "-" if number < 0 else ""
     return f"{number:.6g} * "
 
 
@@ -504,7 +509,8 @@ def raised(operator: LinearOperator, power: Any) -> LinearOperator:
             f"{operator} has no powers: it maps {domain} to {range_}, not to itself"
         )
     if power == 0:
-        return offered("identity")(domain)
+        identity: LinearOperator = offered("identity")(domain)
+        return identity
     result = operator
     for _ in range(int(power) - 1):
         result = product(result, operator)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import xarray as xr
 
 from xlops.errors import LabelError
@@ -199,8 +198,7 @@ class Axis:
             return None
         elif not same(self._text_units, given._text_units):
             what = (
-                f"other units: {given._text_units!r} where {self._text_units!r} "
-                "is expected"
+                f"other units: {given._text_units!r} where {self._text_units!r} is expected"
             )
             remedy = "convert the coordinate"
         else:
@@ -238,13 +236,14 @@ class Axis:
             span = abs(one[-1] - one[0]) / (one.size - 1) if one.size > 1 else 0.0
             allowed = max(REGULAR * span, self.rounding, given.rounding)
             same_nan = np.isnan(one) & np.isnan(two)
-            far: npt.NDArray[np.bool_] = ~(np.abs(one - two) <= allowed) & ~same_nan
-            return far & (one != two)
-        unequal = mine != theirs
-        if not isinstance(unequal, np.ndarray):  # labels of kinds that do not compare
+            near = (np.abs(one - two) <= allowed) | (one == two) | same_nan
+            return np.asarray(~near, dtype=bool)
+        try:
+            unequal = np.asarray(mine != theirs, dtype=bool)
+            missing = np.asarray((mine != mine) & (theirs != theirs), dtype=bool)
+        except TypeError:  # labels of kinds that do not compare
             return np.full(self.size, True)
-        both_missing = pd.isna(mine) & pd.isna(theirs)
-        return np.asarray(unequal, dtype=bool) & ~np.asarray(both_missing, dtype=bool)
+        return np.broadcast_to(unequal & ~missing, (self.size,))
 
     def reversed(self) -> Axis:
         """The same labels in reverse order."""
@@ -275,7 +274,8 @@ class Axis:
             return f"1 sample{unit} {ends}"
         if not regular:
             return f"{self.size} uneven{unit} {ends}"
-        return f"{self.size} × {_duration(step) if self.is_time else f'{step:.6g}'}{unit} {ends}"
+        length = _duration(step) if self.is_time else f"{step:.6g}"
+        return f"{self.size} × {length}{unit} {ends}"
 
     def __repr__(self) -> str:
         return f"<Axis {self.dim}: {self}>"
@@ -296,7 +296,7 @@ def _seconds(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def _label(value: Any) -> str:
     if isinstance(value, np.datetime64):
-        return str(pd.Timestamp(value).isoformat()).removesuffix("T00:00:00")
+        return np.datetime_as_string(value, unit="auto")
     if isinstance(value, np.timedelta64):
         return _duration(float(value / np.timedelta64(1, "s")))
     if isinstance(value, (float, np.floating)):

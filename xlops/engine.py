@@ -32,7 +32,6 @@ from xlops.windows import (
 
 if TYPE_CHECKING:
     import dask.array as da
-    from dask.highlevelgraph import HighLevelGraph
 
 __all__ = ["Tree", "is_lazy", "run"]
 
@@ -49,13 +48,13 @@ def is_lazy(data: object) -> bool:
 # --- running a step -------------------------------------------------------------------
 
 
-def run(step: Step, x: Array, adjoint: bool = False) -> Array:
-    """Apply a step, or its adjoint, to an array.
+def run(step: Step, x: Array, adjoint: bool = False, factor: float = 1.0) -> Array:
+    """Apply a step, or its adjoint, to an array, and scale the result by a real number.
 
     The result is lazy where x or one of the step's weights is.
     """
     if is_lazy(x.data) or any(is_lazy(weight.data) for weight in step.weights):
-        return _Graph(step, x, adjoint).build()
+        return _Graph(step, x, adjoint, factor).build()
     want = full(step.sides(adjoint)[1])
     have = step.window.needs(want, adjoint)
     data = x.data
@@ -64,14 +63,14 @@ def run(step: Step, x: Array, adjoint: bool = False) -> Array:
         if isinstance(extent, np.ndarray) and not _is_all(extent, data.shape[axis]):
             data = np.take(data, extent, axis=axis)
     block = Block(data, x.dims, have, want, step.weights)
-    return Array(_compute(step, adjoint, block), step.dims(x.dims, adjoint))
+    return Array(_compute(step, adjoint, factor, block), step.dims(x.dims, adjoint))
 
 
 def _is_all(indices: NDArray, size: int) -> bool:
     return indices.size == size and bool((indices == np.arange(size)).all())
 
 
-def _compute(step: Step, adjoint: bool, block: Block) -> NDArray:
+def _compute(step: Step, adjoint: bool, factor: float, block: Block) -> NDArray:
     """One piece of the output, whatever it runs on."""
     inner, outer = step.dtypes(block.data.dtype, adjoint)
     kernel = step.adjoint if adjoint else step.forward
@@ -83,7 +82,8 @@ def _compute(step: Step, adjoint: bool, block: Block) -> NDArray:
         side = " (adjoint)" if adjoint else ""
         error.add_note(f"in the operator {step.name}{side}, making {where}")
         raise
-    return result.astype(outer, copy=False)
+    result = result.astype(outer, copy=False)
+    return result if factor == 1.0 else _scale(result, factor)
 
 
 def _span(piece: Extent) -> str:
@@ -95,13 +95,13 @@ def _span(piece: Extent) -> str:
 class _Graph:
     """The Dask graph of one step: one task per output chunk, and slices for halos."""
 
-    def __init__(self, step: Step, x: Array, adjoint: bool) -> None:
+    def __init__(self, step: Step, x: Array, adjoint: bool, factor: float) -> None:
         from dask.tokenize import tokenize
 
-        self.step, self.adjoint = step, adjoint
+        self.step, self.adjoint, self.factor = step, adjoint, factor
         self.x = _in_one_piece(_as_lazy(x, step), step.window.whole(adjoint))
         self.dims = step.dims(x.dims, adjoint)
-        token = tokenize(step.token, self.x.data.name, adjoint)
+        token = tokenize(step.token, self.x.data.name, adjoint, factor)
         self.name = f"{step.name}-{token}"
         self.layer: dict[Any, Any] = {}
         self.sources = [self.x.data]
@@ -122,16 +122,12 @@ class _Graph:
         # The step is one node of the graph, however many chunks refer to it.
         slim = Step(**{**vars(step), "weights": ()})
         self.layer[f"{self.name}-step"] = DataNode(f"{self.name}-step", slim)
-        weights = [
-            self._weight(i, chunks, have_chunks) for i in range(len(step.weights))
-        ]
+        weights = [self._weight(i, chunks, have_chunks) for i in range(len(step.weights))]
 
         own = [dim for dim in self.dims if dim in made]
         batch = [dim for dim in self.dims if dim not in made]
         for own_at in itertools.product(*(range(len(chunks[dim])) for dim in own)):
-            want = {
-                dim: _chunk(chunks[dim], i) for dim, i in zip(own, own_at, strict=True)
-            }
+            want = {dim: _chunk(chunks[dim], i) for dim, i in zip(own, own_at, strict=True)}
             have = step.window.needs(want, adjoint)
             near = {**have, **want} if not adjoint else {**want, **have}
             covers = {dim: cover(have_chunks[dim], have[dim]) for dim in given}
@@ -141,27 +137,29 @@ class _Graph:
                     for w, wc in weights
                 )
             )
-            for batch_at in itertools.product(
-                *(range(len(chunks[dim])) for dim in batch)
-            ):
+            for batch_at in itertools.product(*(range(len(chunks[dim])) for dim in batch)):
                 at = dict(zip(own, own_at, strict=True))
                 at.update(zip(batch, batch_at, strict=True))
                 passing = {dim: ([(at[dim], None)], None) for dim in batch}
-                key = (self.name, *(at[dim] for dim in self.dims))
+                index = tuple(at[dim] for dim in self.dims)
+                key = (self.name, *index)
                 self.layer[key] = Task(
                     key,
                     _task,
                     TaskRef(f"{self.name}-step"),
                     adjoint,
+                    self.factor,
                     self.x.dims,
                     have,
                     want,
-                    self._gathered(self.x, {**passing, **covers}, key[1:]),
+                    self._gathered(self.x, {**passing, **covers}, index),
                     weighed,
                     tuple(w.dims for w, _ in weights),
                 )
         graph = HighLevelGraph.from_collections(self.name, self.layer, self.sources)
         dtype = step.dtypes(self.x.data.dtype, adjoint)[1]
+        if self.factor != 1.0:
+            dtype = floating(dtype)
         out_chunks = tuple(chunks[dim] for dim in self.dims)
         return Array(da.Array(graph, self.name, out_chunks, dtype=dtype), self.dims)
 
@@ -189,7 +187,7 @@ class _Graph:
         orders = [covers[dim][1] for dim in array.dims]
         keys = []
         for combination in itertools.product(*parts):
-            key = (array.data.name, *(i for i, _ in combination))
+            key: tuple[Any, ...] = (array.data.name, *(i for i, _ in combination))
             cuts = tuple(cut for _, cut in combination)
             if any(cut is not None for cut in cuts):
                 whole, key = key, self._slice_key(key, cuts, at)
@@ -203,20 +201,18 @@ class _Graph:
     def _slice_key(
         self, key: tuple[Any, ...], cuts: tuple[Extent | None, ...], at: tuple[int, ...]
     ) -> tuple[Any, ...]:
-        ranges = all(cut is None or isinstance(cut, slice) for cut in cuts)
-        if ranges:  # neighbours that need the same slice share it
-            tail = tuple(
-                f"{cut.start}:{cut.stop}" if isinstance(cut, slice) else ":"
-                for cut in cuts
-            )
-        else:
-            tail = ("at", *at)
+        tail: tuple[Any, ...] = tuple(
+            f"{cut.start}:{cut.stop}" if isinstance(cut, slice) else ":" for cut in cuts
+        )
+        if any(isinstance(cut, np.ndarray) for cut in cuts):
+            tail = ("at", *at)  # only slices are shared by neighbours
         return (f"{self.name}-part-{key[0]}", *key[1:], *tail)
 
 
 def _task(
     step: Step,
     adjoint: bool,
+    factor: float,
     dims: tuple[Hashable, ...],
     have: Window,
     want: Window,
@@ -230,7 +226,7 @@ def _task(
         for weight, names in zip(weights, weight_dims, strict=True)
     )
     block = Block(_assembled(*gathered), dims, have, want, pieces)
-    return _compute(step, adjoint, block)
+    return _compute(step, adjoint, factor, block)
 
 
 def _cut(data: NDArray, index: tuple[Any, ...]) -> NDArray:
@@ -290,8 +286,10 @@ def _as_lazy(x: Array, step: Step) -> Array:
 
 
 def _in_one_piece(x: Array, dims: frozenset[Hashable]) -> Array:
-    """x with one chunk along `dims`; other dims are cut instead, so that chunks keep
-    their size."""
+    """x with one chunk along `dims`.
+
+    Other dims are cut instead, so that chunks keep their size.
+    """
     data: da.Array = x.data
     split = [i for i, d in enumerate(x.dims) if d in dims and data.numblocks[i] > 1]
     if not split:
@@ -300,9 +298,7 @@ def _in_one_piece(x: Array, dims: frozenset[Hashable]) -> Array:
     plan: dict[int, Any] = dict.fromkeys(split, -1)
     if others:
         plan.update(dict.fromkeys(others, "auto"))
-        limit = max(math.prod(block) for block in itertools.product(*(
-            (max(c),) for c in data.chunks
-        ))) * data.dtype.itemsize
+        limit = math.prod(map(max, data.chunks)) * data.dtype.itemsize
         return Array(data.rechunk(plan, block_size_limit=limit), x.dims)
     return Array(data.rechunk(plan), x.dims)
 
@@ -322,9 +318,7 @@ def leaves(tree: Tree) -> list[Array]:
     return list(tree.values()) if isinstance(tree, dict) else [tree]
 
 
-def paired(
-    function: Callable[[Array, Array], Array], first: Tree, second: Tree
-) -> Tree:
+def paired(function: Callable[[Array, Array], Array], first: Tree, second: Tree) -> Tree:
     """A function of the arrays of two vectors, block by block; dims as in `first`."""
     if isinstance(first, dict):
         assert isinstance(second, dict)
@@ -344,9 +338,20 @@ def axpy(a: Any, x: Tree, y: Tree) -> Tree:
     return paired(lambda v, u: _elementwise(_axpy, v, a, u), y, x)
 
 
-def added(x: Array, y: Array) -> Array:
-    """``x + y``, complex if one of them is."""
-    return _elementwise(np.add, x, y, dtype=np.result_type(x.data, y.data))
+def total(parts: Sequence[Array]) -> Array:
+    """The sum of arrays, complex if one of them is; dims as in the first."""
+    first, *others = parts
+    if not others:
+        return first
+    dtype = np.result_type(*(part.data.dtype for part in parts))
+    return _elementwise(_total, first, *others, dtype=dtype)
+
+
+def _total(first: NDArray, *others: NDArray) -> NDArray:
+    result = first + others[0]
+    for other in others[1:]:
+        result = result + other
+    return np.asarray(result)
 
 
 def times(a: Any, x: Tree) -> Tree:
@@ -403,33 +408,38 @@ def _elementwise(
 
 def dot(x: Tree, y: Tree) -> Any:
     """Re⟨x, y⟩ over all blocks; a lazy number where one of them is lazy."""
-    total: Any = 0.0
-    for a, b in zip(leaves(x), leaves(paired(_second, x, y)), strict=True):
-        total = total + _dot(a, b.ordered(a.dims))
-    return total
+    second = paired(lambda a, b: b.ordered(a.dims), x, y)
+    pairs = list(zip(leaves(x), leaves(second), strict=True))
+    if not any(is_lazy(array.data) for pair in pairs for array in pair):
+        return float(sum(_partial_dot(a.data, b.data).item() for a, b in pairs))
+    # Blocks that are chunked alike are summed up in one pass.
+    alike: dict[Any, list[Any]] = {}
+    for a, b in pairs:
+        chunks = a.data.chunks if is_lazy(a.data) else a.data.shape
+        alike.setdefault(chunks, []).extend([a.data, b.data])
+    return sum(_lazy_dot(arrays) for arrays in alike.values())
 
 
-def _second(first: Array, second: Array) -> Array:
-    return second
-
-
-def _dot(x: Array, y: Array) -> Any:
-    if not is_lazy(x.data) and not is_lazy(y.data):
-        return float(_partial_dot(x.data, y.data).item())
+def _lazy_dot(arrays: Sequence[Any]) -> Any:
     import dask.array as da
 
-    index = tuple(range(x.data.ndim))
+    index = tuple(range(arrays[0].ndim))
     partial = da.blockwise(
-        _partial_dot, index, x.data, index, y.data, index,
-        dtype=np.float64, adjust_chunks=dict.fromkeys(index, 1),
+        _partial_dot,
+        index,
+        *(argument for array in arrays for argument in (array, index)),
+        dtype=np.float64,
+        adjust_chunks=dict.fromkeys(index, 1),
         meta=np.empty((0,) * len(index), np.float64),
     )
-    return partial.sum()
+    return partial.sum(split_every=64)
 
 
-def _partial_dot(x: NDArray, y: NDArray) -> NDArray:
-    value = np.vdot(np.ascontiguousarray(x), np.ascontiguousarray(y)).real
-    return np.full((1,) * x.ndim, value, dtype=np.float64)
+def _partial_dot(*arrays: NDArray) -> NDArray:
+    """Σ Re⟨x, y⟩ of arrays x, y, x, y, …, as an array of one element."""
+    flat = [np.ascontiguousarray(array) for array in arrays]
+    value = sum(np.vdot(x, y).real for x, y in zip(flat[::2], flat[1::2], strict=True))
+    return np.full((1,) * arrays[0].ndim, value, dtype=np.float64)
 
 
 def shares_memory(array: Array, tree: Tree) -> bool:
@@ -481,7 +491,14 @@ def ratio(a: Any, b: Any) -> Any:
         import dask.array as da
 
         return da.blockwise(
-            _ratio, (), a, _scalar(a), b, _scalar(b), dtype=np.float64, meta=np.float64(0)
+            _ratio,
+            (),
+            a,
+            _scalar(a),
+            b,
+            _scalar(b),
+            dtype=np.float64,
+            meta=np.float64(0),
         )
     return float(_ratio(a, b))
 
@@ -520,9 +537,9 @@ def persist(*values: Any) -> tuple[Any, ...]:
     ]
     if not lazy:
         return values
-    import dask
+    from dask.base import persist as persisted
 
-    done = dict(zip(map(id, lazy), dask.persist(*lazy), strict=True))
+    done = dict(zip(map(id, lazy), persisted(*lazy), strict=True))
 
     def kept(data: Any) -> Any:
         return done.get(id(data), data)

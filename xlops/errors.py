@@ -10,8 +10,8 @@ from collections.abc import Hashable, Iterable
 
 __all__ = [
     "ChunkError",
-    "DataError",
     "DTypeError",
+    "DataError",
     "FileError",
     "LabelError",
     "UnitError",

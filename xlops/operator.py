@@ -227,9 +227,12 @@ class LinearOperator(abc.ABC):
     @property
     def gram(self) -> LinearOperator:
         """``A.H @ A``."""
-        return self.H @ self
+        from xlops.algebra import product
+
+        return product(self.H, self)
 
     def __call__(self, x: Any, /) -> Any:
+        """``A @ x``; see `apply`."""
         return self.apply(x)
 
     def __matmul__(self, other: Any) -> Any:
@@ -299,9 +302,10 @@ class LinearOperator(abc.ABC):
         lines += _side("domain", self.domain)
         lines += ["  range:  same as domain"] if same else _side("range", self.range)
         gain = self.gain
-        if isinstance(gain, dict):
-            gain = ", ".join(f"{name} {g}" for name, g in gain.items())
-        lines.append(f"  units:  {gain}")
+        if isinstance(gain, Gain):
+            gain = {"": gain}
+        shown = ", ".join(f"{name} {g}".strip() for name, g in gain.items())
+        lines.append(f"  units:  {shown}")
         return "\n".join(lines)
 
 
@@ -397,11 +401,11 @@ class Elementary(LinearOperator):
             exact=self._exact,
         )
 
-    def _run(self, x: Tree, adjoint: bool) -> Array:
+    def _run(self, x: Tree, adjoint: bool, factor: float = 1.0) -> Array:
         assert isinstance(x, Array)
         if (self.range if adjoint else self.domain).kind == "real":
             x = engine.real(x)
-        return engine.run(self._step, x, adjoint)
+        return engine.run(self._step, x, adjoint, factor)
 
     @functools.cached_property
     def _kept(self) -> frozenset[Hashable]:

@@ -9,8 +9,7 @@ from typing import Any
 import xarray as xr
 from dask.tokenize import tokenize
 
-from xlops import engine
-from xlops.algebra import common, extended_domain, extended_range, of_kind
+from xlops.algebra import common, extended_domain, extended_range, of_kind, summed
 from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError
 from xlops.operator import Coords, LinearOperator
@@ -48,7 +47,7 @@ class VStack(LinearOperator):
     --------
     >>> import numpy as np, xarray as xr, xlops as xl
     >>> x = xr.DataArray(np.arange(4.0), dims="time", attrs={"units": "m"})
-    >>> stack = xl.VStack({"data": xl.Identity(x), "slope": xl.FirstDerivative(x, "time")})
+    >>> stack = xl.VStack({"data": xl.Identity(x), "slope": xl.FirstDerivative(x.time)})
     >>> stack(x)["slope"].values
     array([0., 1., 1., 0.])
     """
@@ -105,13 +104,8 @@ class VStack(LinearOperator):
                 blocks[key] = block
             return blocks
         assert isinstance(x, dict)
-        total: Array | None = None
-        for key, operator in self.operators.items():
-            part = operator._run(x[key], True)
-            assert isinstance(part, Array)
-            total = part if total is None else engine.added(total, part)
-        assert total is not None
-        return of_kind(total, self, adjoint=True)
+        parts = [op._run(x[key], True) for key, op in self.operators.items()]
+        return of_kind(summed(parts), self, adjoint=True)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         if adjoint:

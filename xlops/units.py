@@ -19,7 +19,7 @@ from xlops.errors import UnitError, XlopsWarning
 if TYPE_CHECKING:
     import pint
 
-__all__ = ["Gain", "NONE", "ONE", "UnitWarning"]
+__all__ = ["NONE", "ONE", "Gain", "UnitWarning"]
 
 
 class UnitWarning(XlopsWarning):
@@ -27,7 +27,7 @@ class UnitWarning(XlopsWarning):
 
 
 @functools.cache
-def registry() -> pint.UnitRegistry:
+def registry() -> Any:
     """cf-xarray's unit registry, loaded without becoming pint's application registry."""
     import pint
 
@@ -50,7 +50,8 @@ def parse(text: str) -> pint.Unit | None:
     if " since " in text:  # a calendar, not a unit
         return None
     try:
-        return registry().parse_units(text)
+        unit: pint.Unit = registry().parse_units(text)
+        return unit
     except (pint.PintError, ValueError, TypeError, AttributeError, KeyError):
         return None
     except Exception as error:  # the tokenizer of Python raises many kinds of its own
@@ -127,7 +128,7 @@ HALF = Fraction(1, 2)
 def _gain_unit(gain: Gain) -> pint.Unit | None:
     if gain.factors is None:
         return None
-    product = registry().parse_units("")
+    product: pint.Unit = registry().parse_units("")
     for name, power in gain.factors:
         unit = parse(name)
         if unit is None:
@@ -140,7 +141,7 @@ def _gain_unit(gain: Gain) -> pint.Unit | None:
 def _delta(unit: pint.Unit) -> pint.Unit:
     """`unit` with offset units (degC) replaced by their differences."""
     ureg = registry()
-    product = ureg.parse_units("")
+    product: pint.Unit = ureg.parse_units("")
     for name, power in unit._units.items():
         offset = not ureg._units[name].is_multiplicative
         product = product * ureg.Unit(f"delta_{name}" if offset else name) ** power
@@ -284,6 +285,7 @@ def give_way(cls: type) -> None:
 
     pint asks its own table of types above it, not ``__array_ufunc__``.
     """
-    from pint.compat import upcast_type_map
+    from pint import compat
 
-    upcast_type_map[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    upcast_types: Any = compat.upcast_type_map
+    upcast_types[f"{cls.__module__}.{cls.__qualname__}"] = cls

@@ -8,7 +8,8 @@ the arrays that they weigh with. Nothing else has to be known to run it in piece
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -154,7 +155,9 @@ class Stencil:
         """The piece with its halo."""
         piece = out[self.dim]
         assert isinstance(piece, slice)
-        before, after = (self.after, self.before) if adjoint else (self.before, self.after)
+        before, after = self.before, self.after
+        if adjoint:
+            before, after = after, before
         low, high = max(piece.start - before, 0), min(piece.stop + after, self.size)
         return {self.dim: slice(low, high)}
 
@@ -300,7 +303,7 @@ class Step:
 
 
 def placed(
-    dims: Sequence[Hashable], given: Sizes, made: Sizes
+    dims: Sequence[Hashable], given: Collection[Hashable], made: Collection[Hashable]
 ) -> tuple[Hashable, ...]:
     """Order of the dims of a result.
 
@@ -371,7 +374,7 @@ def cover(
     order = np.argsort(extent, kind="stable")
     sorted_extent = extent[order]
     bounds = np.searchsorted(sorted_extent, starts)
-    for i, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (low, high) in enumerate(itertools.pairwise(bounds)):
         if low == high:
             continue
         local = sorted_extent[low:high] - starts[i]

@@ -62,9 +62,7 @@ class Band:
         return max(0, -int(self.offsets[0])), max(0, int(self.offsets[-1]))
 
 
-def apply(
-    x: npt.NDArray[Any], band: Band, have: slice, want: slice
-) -> npt.NDArray[Any]:
+def apply(x: npt.NDArray[Any], band: Band, have: slice, want: slice) -> npt.NDArray[Any]:
     """Rows `want` of the product of a band with x, which holds samples `have`.
 
     Parameters

@@ -31,8 +31,7 @@ def along(coord: Any, who: str) -> tuple[Space, Axis]:
         dims = coord.dims
     else:
         raise DTypeError(
-            f"{who} is built from a coordinate, such as d.time, got "
-            f"{type(coord).__name__}"
+            f"{who} is built from a coordinate, such as d.time, got {type(coord).__name__}"
         )
     if len(dims) != 1:
         given = " and ".join(repr(str(dim)) for dim in dims) or "no dim"

@@ -49,9 +49,7 @@ def _points(derivative: int, kind: str, order: int, edge: bool) -> _Points:
     return _Points(tuple(range(-half, half + 1)), edges)
 
 
-def _weights(
-    nodes: npt.NDArray[np.float64], derivative: int
-) -> npt.NDArray[np.float64]:
+def _weights(nodes: npt.NDArray[np.float64], derivative: int) -> npt.NDArray[np.float64]:
     """Weights of the derivative at 0 of the polynomial through `nodes`, by row.
 
     Solves Σ_k w_k nodes_k^j = j! δ_{j, derivative}; one of the nodes is 0.
@@ -67,7 +65,7 @@ def _weights(
     own = unit == 0
     weights[own] = 0.0
     weights[own] = -weights.sum(axis=-1).ravel()
-    return weights / scale**derivative
+    return np.asarray(weights / scale**derivative)
 
 
 def _band(axis: Axis, derivative: int, points: _Points) -> Band:

@@ -113,7 +113,7 @@ class Zero(Elementary):
 
 def _zeros(block: Block) -> NDArray:
     dims = placed(block.dims, block.have, block.want)
-    sizes = dict(zip(block.dims, block.data.shape, strict=True))
+    sizes: dict[Hashable, int] = dict(zip(block.dims, block.data.shape, strict=True))
     for dim, piece in block.want.items():
         assert isinstance(piece, slice)
         sizes[dim] = piece.stop - piece.start

@@ -90,8 +90,12 @@ def cg(
     array([1., 2.])
     """
     if isinstance(A, LinearOperator):
-        blocks = isinstance(A.domain, Blocks) or isinstance(A.range, Blocks)
-        if blocks or not A.domain.matches(A.range):  # type: ignore[union-attr, arg-type]
+        domain, range_ = A.domain, A.range
+        if (
+            isinstance(domain, Blocks)
+            or isinstance(range_, Blocks)
+            or not domain.matches(range_)
+        ):
             raise LabelError(
                 f"cg needs an operator from a space to itself, {A} is none; use cgls, or "
                 "A.gram with A.H @ y"

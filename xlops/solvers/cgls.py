@@ -114,7 +114,9 @@ def _steps(problem: Problem) -> Iterator[Step]:
     yield step
     while True:
         q = problem.forward(p)
-        delta = engine.dot(q, q) + problem.damp**2 * engine.dot(p, p)
+        delta = engine.dot(q, q)
+        if problem.damp:
+            delta = delta + problem.damp**2 * engine.dot(p, p)
         alpha = engine.ratio(gamma, delta)
         x, r = engine.axpy(alpha, p, x), engine.axpy(-alpha, q, r)
         s = problem.gradient(x, r)

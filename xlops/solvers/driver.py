@@ -362,7 +362,7 @@ def _damp(damp: Any, operator: LinearOperator, name: str) -> float:
     if isinstance(gain, dict):
         gain = next(iter(gain.values()))
     if name == "cg":  # cg adds damp² to the operator itself
-        gain = gain ** units.HALF
+        gain = gain**units.HALF
     number = units.magnitude(damp, gain, f"{name}: damp")
     try:
         number = float(number)

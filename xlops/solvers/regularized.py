@@ -67,12 +67,12 @@ def regularized_inversion(
     Examples
     --------
     >>> import numpy as np, xarray as xr, xlops as xl
-    >>> y = xr.DataArray([0.0, np.nan, 2.0, np.nan, 4.0], dims="time")
+    >>> y = xr.DataArray([1.0, np.nan, 3.0, np.nan, 5.0], dims="time")
     >>> M = xl.Mask(y.notnull())
     >>> L = xl.SecondDerivative(y.time)
     >>> solution = xl.regularized_inversion(M, M @ y, {"smooth": (L, 0.1)}, tol=1e-10)
     >>> solution.x.values.round(6)
-    array([0., 1., 2., 3., 4.])
+    array([1., 2., 3., 4., 5.])
     """
     if not isinstance(A, LinearOperator):
         raise DTypeError(f"{_WHO} solves for an operator, got {type(A).__name__}")
@@ -94,7 +94,7 @@ def regularized_inversion(
     blocks = {"data": y}
     for name, target in targets.items():
         blocks[name] = operators[name] @ zero if target is None else target
-    solution = solve(stack, blocks, x0=x0, **kwargs)
+    solution: Solution = solve(stack, blocks, x0=x0, **kwargs)
     return dataclasses.replace(solution, method=f"{_WHO} ({solution.method})")
 
 

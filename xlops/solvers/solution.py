@@ -24,8 +24,7 @@ class Reason(enum.Enum):
         "positive as the method needs, or tol lies below what rounding allows."
     )
     NOT_FINITE = (
-        "Numbers have become infinite or NaN: the operator gives NaN, or is scaled far "
-        "off."
+        "Numbers have become infinite or NaN: the operator gives NaN, or is scaled far off."
     )
 
 
@@ -138,7 +137,7 @@ class Solution:
         last = self.history.isel(iteration=-1)
         first = self.history.isel(iteration=0)
         norms = ", ".join(
-            f"{str(name).replace('_', ' ')} {float(first[name]):.4g} → {float(last[name]):.4g}"
+            f"{name} {float(first[name]):.4g} → {float(last[name]):.4g}"
             for name in self.history.data_vars
         )
         sizes = ", ".join(f"{dim}: {size}" for dim, size in self.x.sizes.items())
