@@ -7,6 +7,7 @@ chunks and thin slices of neighbours that the step's window asks for.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sys
@@ -98,10 +99,12 @@ class _Graph:
     def __init__(self, step: Step, x: Array, adjoint: bool, factor: float) -> None:
         from dask.tokenize import tokenize
 
+        assert step.token is not None
+        self.token = step.token()
         self.step, self.adjoint, self.factor = step, adjoint, factor
         self.x = _in_one_piece(_as_lazy(x, step), step.window.whole(adjoint))
         self.dims = step.dims(x.dims, adjoint)
-        token = tokenize(step.token, self.x.data.name, adjoint, factor)
+        token = tokenize(self.token, self.x.data.name, adjoint, factor)
         self.name = f"{step.name}-{token}"
         self.layer: dict[Any, Any] = {}
         self.sources = [self.x.data]
@@ -120,7 +123,7 @@ class _Graph:
             **step.window.chunks({dim: have_chunks[dim] for dim in given}, adjoint),
         }
         # The step is one node of the graph, however many chunks refer to it.
-        slim = Step(**{**vars(step), "weights": ()})
+        slim = dataclasses.replace(step, weights=(), token=None)
         self.layer[f"{self.name}-step"] = DataNode(f"{self.name}-step", slim)
         weights = [self._weight(i, chunks, have_chunks) for i in range(len(step.weights))]
 
@@ -173,7 +176,7 @@ class _Graph:
         weight = self.step.weights[i]
         if not is_lazy(weight.data):
             chunks = tuple(out.get(d) or given[d] for d in weight.dims)
-            name = f"weight-{tokenize(self.step.token, i, chunks)}"
+            name = f"weight-{tokenize(self.token, i, chunks)}"
             data = da.from_array(weight.data, chunks=chunks, name=name)
             weight = Array(data, weight.dims)
         self.sources.append(weight.data)

@@ -389,7 +389,7 @@ class Elementary(LinearOperator):
     def _step(self) -> Step:
         return Step(
             name=self.name,
-            token=self.token,
+            token=lambda: self.token,
             domain=dict(self.domain.sizes),
             range=dict(self.range.sizes),
             window=self._window,

@@ -257,8 +257,9 @@ class Step:
     ----------
     name : str
         Names the operator in graphs and errors.
-    token : str
-        Names exactly this operator: the same token, the same numbers.
+    token : callable
+        Names exactly this operator: the same token, the same numbers. Asked for by
+        graphs only, since large weights take time to name.
     domain, range : mapping of Hashable to int
         Its dims and their sizes.
     window : WindowRule
@@ -275,7 +276,7 @@ class Step:
     """
 
     name: str
-    token: str
+    token: Callable[[], str] | None
     domain: Sizes
     range: Sizes
     window: WindowRule
