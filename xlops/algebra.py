@@ -14,7 +14,7 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.engine import Tree
-from xlops.errors import DTypeError, LabelError, UnitError
+from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid
 from xlops.units import Gain
@@ -36,6 +36,7 @@ class Adjoint(LinearOperator):
         self.gain = operator.gain
         self.clinear = operator.clinear
         self.traits = operator.traits
+        self.keeps_constants = operator.keeps_constants and "symmetric" in self.traits
 
     @property
     def H(self) -> LinearOperator:
@@ -160,10 +161,23 @@ def _composed_at_blocks(
         raise LabelError(
             f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
         )
+    assert isinstance(inner.domain, Space) and isinstance(outer.range, Space)
+    domain, range_ = inner.domain, outer.range
+    passing = {}
     for name, space in needed.items():
         _check_meet(made[name], space, inner, outer, f"{who}, block {name!r}")
-    assert isinstance(inner.domain, Space) and isinstance(outer.range, Space)
-    return inner.domain, outer.range
+        through = space.without(made[name].dims), made[name].without(space.dims)
+        domain = domain.union(through[0], who)
+        range_ = range_.union(through[1], who)
+        passing[name] = {*through[0].dims, *through[1].dims}
+    first = next(iter(passing))
+    for name, dims in passing.items():
+        if dims != passing[first]:
+            raise LabelError(
+                f"{who} do not meet: {listed(passing[first])} would pass through block "
+                f"{first!r}, {listed(dims)} through block {name!r}"
+            )
+    return domain, range_
 
 
 def _what(side: Space | Blocks) -> str:

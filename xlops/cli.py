@@ -49,7 +49,10 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     demo.add_argument(
-        "--out", default="xlops-demo", metavar="DIR", help="folder for the files (%(default)s)"
+        "--out",
+        default="xlops-demo",
+        metavar="DIR",
+        help="folder for the files (%(default)s)",
     )
     return parser
 

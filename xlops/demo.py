@@ -20,7 +20,11 @@ from xlops.solvers.solution import Solution
 __all__ = ["Filled", "draw", "fill", "kept_cells", "run", "sample_path", "scores"]
 
 # The weight of the second derivative along each dim, against misfits of the data.
-EPS = {"time": (3.6, "hour ** 2"), "lat": (0.625, "degree ** 2"), "lon": (0.625, "degree ** 2")}
+EPS = {
+    "time": (3.6, "hour ** 2"),
+    "lat": (0.625, "degree ** 2"),
+    "lon": (0.625, "degree ** 2"),
+}
 
 
 class Filled(NamedTuple):

@@ -132,8 +132,8 @@ def _data(x: xr.DataArray, who: str) -> tuple[Any, str | None, Any]:
         data = data.magnitude
     if not isinstance(unit, str):
         unit = None
-    if not is_lazy(data) and type(data) is not np.ndarray:
-        kind = type(data)
+    kind = type(data._meta) if is_lazy(data) else type(data)
+    if kind is not np.ndarray:
         raise DTypeError(
             f"{who} acts on NumPy and Dask arrays, the data are "
             f"{kind.__module__}.{kind.__qualname__}; convert them first, for example "

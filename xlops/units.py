@@ -247,7 +247,9 @@ def _of_unit(unit: Any) -> Gain:
 
 def is_quantity(value: object) -> bool:
     """Whether a value is a pint quantity of whatever registry."""
-    return hasattr(value, "magnitude") and hasattr(value, "units")
+    import pint
+
+    return isinstance(value, pint.Quantity)
 
 
 def split(value: Any) -> tuple[Any, Gain | None]:

@@ -249,10 +249,9 @@ def _weights(weights: Any, who: str, kinds: str) -> tuple[Array, Gain]:
     text = weights.attrs.get("units")
     if gain is None:
         gain = Gain.of(text) if isinstance(text, str) else ONE
-    if not is_lazy(data) and type(data) is not np.ndarray:
-        raise DTypeError(
-            f"{who} is built from NumPy or Dask arrays, got {type(data).__name__}"
-        )
+    kind = type(data._meta) if is_lazy(data) else type(data)
+    if kind is not np.ndarray:
+        raise DTypeError(f"{who} is built from NumPy or Dask arrays, got {kind.__name__}")
     if not is_lazy(data):
         data = data.copy()  # operators are immutable, whatever happens to the weights
     dims: tuple[Hashable, ...] = weights.dims

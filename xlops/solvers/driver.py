@@ -21,7 +21,7 @@ from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import DataError, DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Origin, admitted, labeled
-from xlops.operator import LinearOperator
+from xlops.operator import Gains, LinearOperator
 from xlops.options import options
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.space import Blocks, Space
@@ -177,16 +177,7 @@ def run(
         preconditioner,
     )
 
-    def label(x: Tree) -> xr.DataArray:
-        gain = operator.gain
-        inverse = (
-            {k: g**-1 for k, g in gain.items()} if isinstance(gain, dict) else gain**-1
-        )
-        result: xr.DataArray = operator.H._labeled(
-            x, origins, y_tree, inverse, operator.keeps_constants
-        )
-        return result
-
+    label = functools.partial(_labeled_model, operator, origins, y_tree)
     step, steps, reason = _iterate(
         method(problem), label, limit, tol, callback, progress, name
     )
@@ -416,6 +407,27 @@ def _limit(operator: LinearOperator, niter: int | None) -> int:
 
 
 # --- after the last step ------------------------------------------------------------
+
+
+def zero_model(operator: LinearOperator, y: Any, who: str) -> xr.DataArray:
+    """A model of zeros, as the solution for these data would be labeled."""
+    y_tree, origins = _admitted_data(operator, y, who)
+    model = engine.zeros_like(operator._run(y_tree, True))
+    return _labeled_model(operator, origins, y_tree, model)
+
+
+def _labeled_model(
+    operator: LinearOperator, origins: dict[str, Origin], y: Tree, x: Tree
+) -> xr.DataArray:
+    """A model with its labels, in unit(y) / A.units."""
+    gain = operator.gain
+    inverse: Gains = (
+        {k: g**-1 for k, g in gain.items()} if isinstance(gain, dict) else gain**-1
+    )
+    result: xr.DataArray = operator.H._labeled(
+        x, origins, y, inverse, operator.keeps_constants
+    )
+    return result
 
 
 def _labeled_residual(

@@ -13,6 +13,7 @@ from xlops import units
 from xlops.algebra import Scaled
 from xlops.errors import DTypeError, LabelError, UnitError
 from xlops.operator import LinearOperator
+from xlops.solvers.driver import zero_model
 from xlops.solvers.solution import Solution
 from xlops.solvers.solve import solve
 from xlops.space import Blocks
@@ -90,7 +91,7 @@ def regularized_inversion(
     for name, given in regularizations.items():
         operators[name], targets[name] = _term(name, given, gain)
     stack = VStack(operators, name=f"{_WHO}({', '.join(map(str, operators.values()))})")
-    zero = _zero_model(A, y)
+    zero = zero_model(A, y, _WHO)
     blocks = {"data": y}
     for name, target in targets.items():
         blocks[name] = operators[name] @ zero if target is None else target
@@ -121,13 +122,3 @@ def _term(name: Any, given: Any, gain: Gain) -> tuple[LinearOperator, Any]:
     if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
         raise UnitError(f"{what} must be one finite real number or quantity, got {eps!r}")
     return Scaled(operator, float(number), gain), target
-
-
-def _zero_model(A: LinearOperator, y: Any) -> xr.DataArray:
-    """A model of zeros, with the labels and in the unit of the solution."""
-    zero: xr.DataArray = xr.zeros_like(A.H @ y)
-    gain, unit = A.gain, y.attrs.get("units") if isinstance(y, xr.DataArray) else None
-    assert isinstance(gain, Gain)
-    model = units.apply(gain**-1, unit, A.keeps_constants, str(A))
-    attrs = {k: v for k, v in zero.attrs.items() if k != "units"}
-    return zero.assign_attrs(attrs if model is None else {"units": model})
