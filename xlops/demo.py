@@ -185,6 +185,7 @@ def run(out: str | os.PathLike[str]) -> dict[str, Path]:
     folder = Path(out)
     _check_writable(folder)
     air = open_file(sample_path(), "air", chunks={"time": 5})
+    assert isinstance(air, xr.DataArray)
     keep = kept_cells(air)
     print(f"{air.name}: {dict(air.sizes)}, {air.units}; kept {float(keep.mean()):.1%}\n")
     for dim, (number, unit) in EPS.items():

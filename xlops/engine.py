@@ -532,25 +532,26 @@ def persist(*values: Any) -> tuple[Any, ...]:
 
     Vectors come back as vectors, numbers as floats.
     """
-    lazy = [
+    arrays = [
         data
         for value in values
         for data in ([a.data for a in leaves(value)] if _is_tree(value) else [value])
-        if is_lazy(data)
     ]
+    lazy = [data for data in arrays if is_lazy(data)]
     if not lazy:
         return values
+    from dask.base import compute
     from dask.base import persist as persisted
 
     done = dict(zip(map(id, lazy), persisted(*lazy), strict=True))
-
-    def kept(data: Any) -> Any:
-        return done.get(id(data), data)
+    numbers = [value for value in values if is_lazy(value)]
+    fetched = compute(*(done[id(number)] for number in numbers))
+    floats = {id(n): float(f) for n, f in zip(numbers, fetched, strict=True)}
 
     def finished(value: Any) -> Any:
         if _is_tree(value):
-            return transform(lambda a: Array(kept(a.data), a.dims), value)
-        return float(kept(value).compute()) if is_lazy(value) else value
+            return transform(lambda a: Array(done.get(id(a.data), a.data), a.dims), value)
+        return floats.get(id(value), value)
 
     return tuple(finished(value) for value in values)
 

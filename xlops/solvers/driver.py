@@ -208,7 +208,7 @@ def _iterate(
     name: str,
 ) -> tuple[Step, list[tuple[float, float]], Reason]:
     """Run the steps of a method until there is a reason to stop."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     shown = options().progress if progress is None else progress
     norms: list[tuple[float, float]] = []
