@@ -2,6 +2,7 @@
 
 from xlops import accessor, testing
 from xlops.errors import (
+    ArgumentError,
     ChunkError,
     DataError,
     DTypeError,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FFT",
+    "ArgumentError",
     "Blocks",
     "ChunkError",
     "DTypeError",

@@ -14,7 +14,7 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.engine import Tree
-from xlops.errors import DTypeError, LabelError, UnitError, listed
+from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed
 from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid
 from xlops.units import Gain
@@ -429,7 +429,7 @@ def scaled(value: Any, operator: LinearOperator) -> LinearOperator:
 
     Raises
     ------
-    ValueError
+    ArgumentError
         Where the number is not finite.
     """
     number, given = units.split(value)
@@ -451,7 +451,7 @@ class Scaled(LinearOperator):
     ) -> None:
         finite = math.isfinite(number.real) and math.isfinite(number.imag)
         if not finite:
-            raise ValueError(f"{operator} cannot be scaled by {number}")
+            raise ArgumentError(f"{operator} cannot be scaled by {number}")
         self.gain = operator.gain if gain is None else gain
         self.operator: LinearOperator = operator
         self.number: complex = number

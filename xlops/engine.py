@@ -346,14 +346,15 @@ def total(parts: Sequence[Array]) -> Array:
     first, *others = parts
     if not others:
         return first
-    dtype = np.result_type(*(part.data.dtype for part in parts))
+    dtype = np.result_type(*(floating(part.data.dtype) for part in parts))
     return _elementwise(_total, first, *others, dtype=dtype)
 
 
-def _total(first: NDArray, *others: NDArray) -> NDArray:
-    result = first + others[0]
-    for other in others[1:]:
-        result = result + other
+def _total(*parts: NDArray) -> NDArray:
+    dtype = np.result_type(*(floating(part.dtype) for part in parts))
+    result = np.add(parts[0], parts[1], dtype=dtype)
+    for part in parts[2:]:
+        result += part
     return np.asarray(result)
 
 

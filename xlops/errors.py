@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 
 __all__ = [
+    "ArgumentError",
     "ChunkError",
     "DTypeError",
     "DataError",
@@ -42,6 +43,10 @@ class DTypeError(XlopsError, TypeError):
 
 class DataError(XlopsError, ValueError):
     """Values that an operation cannot work with, such as NaN in the data of a solver."""
+
+
+class ArgumentError(XlopsError, ValueError):
+    """A parameter with a value that it cannot take."""
 
 
 class FileError(XlopsError, OSError):

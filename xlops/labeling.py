@@ -107,7 +107,7 @@ def _space(x: xr.DataArray, dims: tuple[Hashable, ...]) -> Space:
 
 def _check_dtype(dtype: np.dtype[Any], space: Space, who: str) -> None:
     if dtype.kind not in "biufc":
-        kind = {"O": "objects", "U": "text", "S": "bytes", "M": "dates"}
+        kind = {"O": "objects", "U": "text", "S": "bytes", "M": "dates", "m": "durations"}
         what = kind.get(dtype.kind, "values")
         raise DTypeError(f"{who} acts on numbers, the data are {what} ({dtype})")
     if dtype.itemsize > (16 if dtype.kind == "c" else 8):
@@ -132,14 +132,26 @@ def _data(x: xr.DataArray, who: str) -> tuple[Any, str | None, Any]:
         data = data.magnitude
     if not isinstance(unit, str):
         unit = None
+    return plain(data, f"{who} acts on"), unit, registry
+
+
+def plain(data: Any, who: str) -> Any:
+    """NumPy or Dask data, all others refused by name.
+
+    Raises
+    ------
+    DTypeError
+        For other arrays, and for Dask arrays of them.
+    """
+    if isinstance(data, np.memmap):
+        return np.asarray(data)
     kind = type(data._meta) if is_lazy(data) else type(data)
-    if kind is not np.ndarray:
-        raise DTypeError(
-            f"{who} acts on NumPy and Dask arrays, the data are "
-            f"{kind.__module__}.{kind.__qualname__}; convert them first, for example "
-            "with .as_numpy()"
-        )
-    return data, unit, registry
+    if kind is np.ndarray:
+        return data
+    raise DTypeError(
+        f"{who} NumPy and Dask arrays, got {kind.__module__}.{kind.__qualname__}; convert "
+        "them first, for example with .as_numpy()"
+    )
 
 
 def labeled(

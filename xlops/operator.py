@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
-import numpy as np
 import xarray as xr
 from dask.tokenize import tokenize
 
@@ -131,7 +130,8 @@ class LinearOperator(abc.ABC):
         """
         tree, origins = self._admitted(x)
         tree = self._in_one_unit(tree, origins)
-        result = self._labeled(self._run(tree, adjoint=False), origins, tree)
+        with units.one_warning():
+            result = self._labeled(self._run(tree, adjoint=False), origins, tree)
         return as_dataset(result) if isinstance(x, xr.Dataset) else result
 
     def _admitted(self, x: Any) -> tuple[Tree, dict[str, Origin]]:
@@ -236,12 +236,15 @@ class LinearOperator(abc.ABC):
         return self.apply(x)
 
     def __matmul__(self, other: Any) -> Any:
-        from xlops.algebra import product
+        from xlops.algebra import is_scalar, product
 
         if isinstance(other, LinearOperator):
             return product(self, other)
-        if np.isscalar(other) or units.is_quantity(other):
-            return NotImplemented
+        if is_scalar(other):
+            raise DTypeError(
+                f"{self} @ {other!r}: numbers scale operators, they are not applied to; "
+                f"write {other!r} * A"
+            )
         return self.apply(other)
 
     def __mul__(self, other: Any) -> Any:
@@ -263,7 +266,10 @@ class LinearOperator(abc.ABC):
             return scaled(1 / other, self)
         if isinstance(other, (xr.DataArray, xr.Dataset, Mapping)):
             return offered("solve")(self, other).x
-        return NotImplemented
+        raise DTypeError(
+            f"{self} / {type(other).__name__}: divide by a number, or solve for labeled "
+            "data with A / y"
+        )
 
     def __neg__(self) -> LinearOperator:
         from xlops.algebra import scaled
@@ -273,10 +279,19 @@ class LinearOperator(abc.ABC):
     def __add__(self, other: Any) -> LinearOperator:
         from xlops.algebra import added
 
-        return added(self, other) if isinstance(other, LinearOperator) else NotImplemented
+        self._check_term(other)
+        return added(self, other)
 
     def __sub__(self, other: Any) -> LinearOperator:
-        return self + (-other) if isinstance(other, LinearOperator) else NotImplemented
+        self._check_term(other)
+        return self.__add__(-other)
+
+    def _check_term(self, other: Any) -> None:
+        if not isinstance(other, LinearOperator):
+            raise DTypeError(
+                f"{self}: only operators are added to it, got {type(other).__name__}; "
+                "apply it to data with @, or add a multiple of an xl.Identity"
+            )
 
     def __pow__(self, power: Any) -> LinearOperator:
         from xlops.algebra import raised

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from types import TracebackType
 
+from xlops.errors import ArgumentError
+
 __all__ = ["set_options"]
 
 
@@ -18,12 +20,12 @@ class Options:
     def __post_init__(self) -> None:
         width = self.display_width
         if isinstance(width, bool) or not isinstance(width, int) or width < 40:
-            raise ValueError(
+            raise ArgumentError(
                 "set_options: display_width must be an integer of at least 40, "
                 f"got {width!r}"
             )
         if not isinstance(self.progress, bool):
-            raise ValueError(
+            raise ArgumentError(
                 f"set_options: progress must be True or False, got {self.progress!r}"
             )
 
@@ -51,7 +53,7 @@ class set_options:
     ------
     TypeError
         For an unknown setting; nothing is changed then.
-    ValueError
+    ArgumentError
         For a value that a setting cannot take; nothing is changed then.
 
     Examples

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.tokenize import tokenize
 
 from xlops.axis import Axis
-from xlops.errors import DTypeError, LabelError, listed
+from xlops.errors import ChunkError, DTypeError, LabelError, listed
 
 __all__ = ["Blocks", "Kind", "Labeled", "Space"]
 
@@ -39,6 +39,8 @@ class Space:
     ------
     LabelError
         Where a dim is empty.
+    ChunkError
+        Where the size of a dim is not known.
 
     Examples
     --------
@@ -55,6 +57,12 @@ class Space:
         labels: xr.Dataset | None = None,
         kind: Kind = "any",
     ) -> None:
+        unknown = [dim for dim, size in sizes.items() if size != size]
+        if unknown:
+            raise ChunkError(
+                f"the size of dim {listed(unknown)} is not known, since its Dask chunks "
+                "are not; call .compute_chunk_sizes() on the data first"
+            )
         empty = [dim for dim, size in sizes.items() if size == 0]
         if empty:
             raise LabelError(f"{listed(empty)} is empty: there is nothing to act on")

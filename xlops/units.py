@@ -9,8 +9,11 @@ application registry stays what it was.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import warnings
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,7 +80,9 @@ class Gain(NamedTuple):
     @classmethod
     def of(cls, text: str | None, power: int = 1) -> Gain:
         """A unit given by name, to a power; unknown for None."""
-        return NONE if text is None else cls(((text, Fraction(power)),))
+        if text is None:
+            return NONE
+        return ONE if text in ("1", "") else cls(((text, Fraction(power)),))
 
     def __mul__(self, other: object) -> Gain:
         if not isinstance(other, Gain):
@@ -153,19 +158,38 @@ def _scaled(text: str, gain: Gain, keeps_constants: bool) -> tuple[str | None, s
     """Unit after a gain, and the reason where there is none."""
     if not gain.known:
         return None, ""
-    if not gain.factors:
+    factor = gain.unit if gain.factors else None
+    if not gain.factors or (factor is not None and not factor._units):
         if keeps_constants:
             return text, ""
         unit = parse(text)
         if unit is None or unit == _delta(unit):
             return text, ""
         return written(_delta(unit)), ""
-    unit, factor = parse(text), gain.unit
+    unit = parse(text)
     if unit is None:
         return None, text
     if factor is None:
         return None, " ".join(n for n, _ in gain.factors if parse(n) is None)
     return written(_delta(unit) * _delta(factor)), ""
+
+
+_told: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar(
+    "units that the user has been warned of", default=None
+)
+
+
+@contextlib.contextmanager
+def one_warning() -> Iterator[None]:
+    """One warning for each unit that is dropped inside, however often that happens."""
+    if _told.get() is not None:
+        yield
+        return
+    token = _told.set(set())
+    try:
+        yield
+    finally:
+        _told.reset(token)
 
 
 def apply(gain: Gain, text: str | None, keeps_constants: bool, who: str) -> str | None:
@@ -176,7 +200,10 @@ def apply(gain: Gain, text: str | None, keeps_constants: bool, who: str) -> str 
     if text is None:
         return None
     result, culprit = _scaled(text, gain, keeps_constants)
-    if culprit:
+    told = _told.get()
+    if culprit and (told is None or culprit not in told):
+        if told is not None:
+            told.add(culprit)
         warnings.warn(
             f"{who}: the unit {culprit!r} cannot be parsed, so the unit of the result "
             "is not known and has been dropped",

@@ -331,7 +331,7 @@ def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype that arithmetic on values of `dtype` is done in."""
     if dtype.kind in "biu":
         return np.dtype(np.float64)
-    if dtype == np.float16:
+    if dtype.kind == "f" and dtype.itemsize == 2:
         return np.dtype(np.float32)
     return dtype
 

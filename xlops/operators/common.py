@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xlops.axis import Axis
-from xlops.errors import DTypeError, LabelError, XlopsError
+from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError
 from xlops.space import Space
 
 __all__ = ["about", "along", "choice"]
@@ -63,6 +64,6 @@ def about(who: str) -> Iterator[None]:
 
 def choice(value: Any, choices: tuple[Any, ...], what: str, who: str) -> None:
     """Raise unless a value is one of those that a parameter takes."""
-    if value not in choices:
+    if not isinstance(value, (str, int, np.bool_)) or value not in choices:
         allowed = ", ".join(map(repr, choices))
-        raise ValueError(f"{who}: {what} must be one of {allowed}, got {value!r}")
+        raise ArgumentError(f"{who}: {what} must be one of {allowed}, got {value!r}")

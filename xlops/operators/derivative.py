@@ -176,7 +176,7 @@ class FirstDerivative(_Derivative):
     LabelError
         Where the axis is shorter than the difference, or its labels are NaN, repeated,
         unsorted or not numbers.
-    ValueError
+    ArgumentError
         For an unknown kind or order.
 
     Notes
@@ -239,7 +239,7 @@ class SecondDerivative(_Derivative):
     LabelError
         Where the axis is shorter than the difference, or its labels are NaN, repeated,
         unsorted or not numbers.
-    ValueError
+    ArgumentError
         For an unknown kind or order.
 
     Notes

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xlops import units
 from xlops.axis import Axis
-from xlops.errors import DTypeError, LabelError
+from xlops.errors import ArgumentError, DTypeError, LabelError
 from xlops.operator import Elementary
 from xlops.operators.common import about, along, choice
 from xlops.space import Space
@@ -56,7 +56,7 @@ class FFT(Elementary):
     LabelError
         Where the axis is not even (the message says which step), or its labels are NaN,
         repeated, unsorted or not numbers.
-    ValueError
+    ArgumentError
         For an unknown norm, fewer than one sample, or `fftshift_after` with `real`,
         whose frequencies are in order already.
 
@@ -96,7 +96,7 @@ class FFT(Elementary):
         choice(norm, ("ortho", "none", "1/n"), "norm", who)
         choice(scaling, ("isometric", "plain"), "scaling", who)
         if real and fftshift_after:
-            raise ValueError(
+            raise ArgumentError(
                 f"{who}: the frequencies of a real transform are in order already; "
                 "leave out fftshift_after"
             )
@@ -104,8 +104,10 @@ class FFT(Elementary):
         if isinstance(nfft, bool) or not isinstance(nfft, (int, np.integer)):
             raise DTypeError(f"{who}: nfft must be a whole number, got {nfft!r}")
         if nfft < 1:
-            raise ValueError(f"{who}: nfft must be at least 1, got {nfft}")
+            raise ArgumentError(f"{who}: nfft must be at least 1, got {nfft}")
         frequency = f"freq_{axis.dim}" if dim is None else dim
+        if not isinstance(frequency, Hashable):
+            raise DTypeError(f"{who}: dim must be a name, got {frequency!r}")
         if frequency == axis.dim:
             raise LabelError(
                 f"{who}: the frequency dim needs another name than {axis.dim!r}"

@@ -11,7 +11,9 @@ import xarray as xr
 from xlops import units
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError
+from xlops.labeling import plain
 from xlops.operator import Elementary, offer
+from xlops.operators.common import about
 from xlops.space import Labeled, Space
 from xlops.units import ONE, Gain
 from xlops.windows import Array, Block, NDArray, Pointwise, Whole, placed
@@ -43,7 +45,8 @@ class Identity(Elementary):
     """
 
     def __init__(self, *coords: Labeled, name: str | None = None) -> None:
-        space = Space.of(*coords)
+        with about(name or "Identity"):
+            space = Space.of(*coords)
         super().__init__(
             space,
             space,
@@ -94,8 +97,9 @@ class Zero(Elementary):
         *,
         name: str | None = None,
     ) -> None:
-        given = Space.of(domain)
-        made = given if range is None else Space.of(range)
+        with about(name or "Zero"):
+            given = Space.of(domain)
+            made = given if range is None else Space.of(range)
         super().__init__(
             given,
             made,
@@ -153,7 +157,8 @@ class Diagonal(Elementary):
     def __init__(self, weights: xr.DataArray, *, name: str | None = None) -> None:
         array, gain = _weights(weights, "Diagonal", "biufc")
         is_complex = array.data.dtype.kind == "c"
-        space = Space.of(weights, kind="complex" if is_complex else "any")
+        with about(name or "Diagonal"):
+            space = Space.of(weights, kind="complex" if is_complex else "any")
         super().__init__(
             space,
             space,
@@ -214,7 +219,8 @@ class Mask(Elementary):
 
     def __init__(self, keep: xr.DataArray, *, name: str | None = None) -> None:
         array, _ = _weights(keep, "Mask", "b")
-        space = Space.of(keep)
+        with about(name or "Mask"):
+            space = Space.of(keep)
         super().__init__(
             space,
             space,
@@ -249,9 +255,7 @@ def _weights(weights: Any, who: str, kinds: str) -> tuple[Array, Gain]:
     text = weights.attrs.get("units")
     if gain is None:
         gain = Gain.of(text) if isinstance(text, str) else ONE
-    kind = type(data._meta) if is_lazy(data) else type(data)
-    if kind is not np.ndarray:
-        raise DTypeError(f"{who} is built from NumPy or Dask arrays, got {kind.__name__}")
+    data = plain(data, f"{who} is built from")
     if not is_lazy(data):
         data = data.copy()  # operators are immutable, whatever happens to the weights
     dims: tuple[Hashable, ...] = weights.dims

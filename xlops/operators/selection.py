@@ -12,6 +12,7 @@ import xarray as xr
 
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError
+from xlops.labeling import plain
 from xlops.operator import Elementary
 from xlops.operators.common import along
 from xlops.space import Space
@@ -86,13 +87,14 @@ class Restriction(Elementary):
 def _indices(iava: Any, space: Space, size: int) -> Indices:
     (dim,) = space.dims
     who = f"Restriction({dim})"
+    if isinstance(iava, xr.DataArray) and iava.dtype == bool:
+        reason = space.difference(Space.of(iava))
+        if reason is not None:
+            raise LabelError(f"{who}: the mask does not fit: {reason}")
     if isinstance(iava, xr.DataArray):
-        if is_lazy(iava.data):
-            raise DTypeError(f"{who}: iava is lazy; choose samples with values at hand")
-        if iava.dtype == bool:
-            reason = space.difference(Space.of(iava))
-            if reason is not None:
-                raise LabelError(f"{who}: the mask does not fit: {reason}")
+        iava = plain(iava.data, f"{who} is built from")
+    if is_lazy(iava):
+        raise DTypeError(f"{who}: iava is lazy; choose samples with values at hand")
     chosen: npt.NDArray[Any] = np.asarray(iava)
     if chosen.ndim != 1:
         raise DTypeError(f"{who}: iava must have one dim, got {chosen.ndim}")

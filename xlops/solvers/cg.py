@@ -64,7 +64,7 @@ def cg(
 
     Raises
     ------
-    LabelError, UnitError, DTypeError, ValueError
+    LabelError, UnitError, DTypeError, ArgumentError
         Where an argument does not fit; before any work.
     DataError
         Where the data have NaN.

@@ -63,7 +63,7 @@ def cgls(
 
     Raises
     ------
-    LabelError, UnitError, DTypeError, ValueError
+    LabelError, UnitError, DTypeError, ArgumentError
         Where an argument does not fit; before any work.
     DataError
         Where the data have NaN.

@@ -19,7 +19,7 @@ import xarray as xr
 from xlops import engine, units
 from xlops.axis import Axis
 from xlops.engine import Tree
-from xlops.errors import DataError, DTypeError, LabelError, UnitError, listed
+from xlops.errors import ArgumentError, DataError, DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Origin, admitted, labeled
 from xlops.operator import Gains, LinearOperator
 from xlops.options import options
@@ -146,6 +146,7 @@ class Problem:
         return engine.persist(*values)
 
 
+@units.one_warning()
 def run(
     method: Method,
     operator: LinearOperator,
@@ -255,9 +256,9 @@ def _check_arguments(
         )
     whole = isinstance(niter, (int, np.integer)) and not isinstance(niter, bool)
     if niter is not None and not (whole and niter >= 0):
-        raise ValueError(f"{who}: niter must be a whole number from 0 on, got {niter!r}")
+        raise ArgumentError(f"{who}: niter must be a whole number from 0 on, got {niter!r}")
     if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol >= 0:
-        raise ValueError(f"{who}: tol must be a number from 0 on, got {tol!r}")
+        raise ArgumentError(f"{who}: tol must be a number from 0 on, got {tol!r}")
     if preconditioner is None:
         return
     if not isinstance(preconditioner, LinearOperator):
@@ -360,7 +361,7 @@ def _damp(damp: Any, operator: LinearOperator, name: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name}: damp must be a number from 0 on, got {damp!r}")
+        raise ArgumentError(f"{name}: damp must be a number from 0 on, got {damp!r}")
     return number
 
 

@@ -25,6 +25,7 @@ __all__ = ["regularized_inversion"]
 _WHO = "regularized_inversion"
 
 
+@units.one_warning()
 def regularized_inversion(
     A: LinearOperator,
     y: xr.DataArray,

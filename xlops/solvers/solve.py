@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from xlops.errors import ArgumentError
 from xlops.operator import LinearOperator, offer
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
@@ -42,7 +43,7 @@ def solve(
 
     Raises
     ------
-    ValueError
+    ArgumentError
         For an unknown method, and as the solver says.
 
     Examples
@@ -57,5 +58,5 @@ def solve(
     """
     if method not in _methods:
         known = ", ".join(map(repr, _methods))
-        raise ValueError(f"solve: no method {method!r}; there are {known}")
+        raise ArgumentError(f"solve: no method {method!r}; there are {known}")
     return _methods[method](A, y, **kwargs)
