@@ -315,6 +315,8 @@ def _read(path: Path, **how: Any) -> xr.Dataset:
         if how.get("chunks") == "auto":
             return _read(path, **{**how, "chunks": {}})
         raise FileError(f"{path} cannot be read: {error}") from error
+    except Warning:  # advice of xarray, which the user has made an error
+        raise
     except Exception as error:
         raise FileError(f"{path} cannot be read: {error}") from error
 
@@ -433,7 +435,8 @@ def _storable(dataset: xr.Dataset, group: str, zarr: bool) -> xr.Dataset:
     times: dict[str, str | None] = {}
     for name, variable in dataset.variables.items():
         text = _check_name(name, f"variable{block}")
-        who = ("the array" if text == _UNNAMED else repr(text)) + block
+        own = dataset.attrs.get(_NAMED) if text == _UNNAMED else text
+        who = ("the array" if own is None else repr(own)) + block
         stored = variables[name] = _plain(variable, who, zarr)
         unit = stored.attrs.get("units")
         if stored.dtype.kind == "M":
