@@ -1,0 +1,329 @@
+"""The catalogue: every operator, and what can be made of them.
+
+An operator joins the tests of properties and of laziness by one entry in `CATALOGUE`: a
+name, how it is built from a gather, and the few facts that tests cannot find out.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pint
+import xarray as xr
+
+import xlops as xl
+
+# --- the data that operators are built from -------------------------------------------
+
+_UNEVEN = np.array([0.0, 1.0, 1.5, 3.5, 4.25, 5.0, 7.0, 7.5, 9.0, 9.25, 11.0, 12.5]) / 4
+
+# Labels and attributes of n samples of time, None for a dim without labels.
+TIMES = {
+    "even": lambda n: (0.5 + 0.25 * np.arange(n), {"units": "s"}),
+    "uneven": lambda n: (_UNEVEN[:n], {"units": "s"}),
+    "falling": lambda n: (3.0 - 0.25 * np.arange(n), {"units": "s"}),
+    "uneven, falling": lambda n: (-_UNEVEN[:n], {"units": "s"}),
+    "dates": lambda n: (np.datetime64("2024-02-28", "ns") + n_of(n, 12, "h"), {}),
+    "months": lambda n: (xr.date_range("2024-01", periods=n, freq="MS").values, {}),
+    "durations": lambda n: (n_of(n, 250, "ms"), {}),
+    "cftime": lambda n: (
+        xr.date_range("2000-02", periods=n, freq="MS", calendar="360_day").values,
+        {},
+    ),
+    "since": lambda n: (6.0 * np.arange(n), {"units": "hours since 2000-01-01"}),
+    "no labels": lambda n: None,
+}
+EVEN_TIMES = [time for time in TIMES if time != "months" and "uneven" not in time]
+
+
+def n_of(n: int, count: int, unit: str) -> np.ndarray:
+    """Durations of 0, 1, 2, … times `count` units."""
+    return np.arange(n) * np.timedelta64(count, unit).astype("timedelta64[ns]")
+
+
+def gather(
+    time: str = "even", sizes: tuple[int, int, int] = (7, 6, 5), seed: int = 0
+) -> xr.DataArray:
+    """Random data over time, offset and depth, with all kinds of coordinates.
+
+    Parameters
+    ----------
+    time : str
+        The time axis: one of `TIMES`.
+    sizes : tuple of int
+        Samples along time, offset and depth; from 5 to 12.
+    seed : int
+        The same seed gives the same data.
+    """
+    nt, nx, nz = sizes
+    coords = {
+        "offset": ("offset", 10.0 * np.arange(1, nx + 1), {"units": "m", "axis": "X"}),
+        "depth": ("depth", -5.0 * np.arange(nz), {"units": "m", "positive": "up"}),
+        "receiver": ("offset", [f"R{i}" for i in range(nx)], {"long_name": "station"}),
+        "live": ("offset", np.arange(nx) % 3 > 0),
+        "age": ("time", np.linspace(0, 1, nt) ** 2, {"units": "Ma"}),
+        "arrival": (("offset", "time"), np.outer(np.arange(nx), np.arange(nt))),
+        "shot_id": 3,
+    }
+    labels = TIMES[time](nt)
+    if labels is not None:
+        coords["time"] = ("time", labels[0], {**labels[1], "long_name": "recording time"})
+    return xr.DataArray(
+        np.random.default_rng(seed).standard_normal(sizes),
+        coords=coords,
+        dims=("time", "offset", "depth"),
+        name="pressure",
+        attrs={"units": "Pa", "long_name": "sound", "source": "a gun"},
+    )
+
+
+# --- shorthand ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An operator of the catalogue.
+
+    Parameters
+    ----------
+    name : str
+        Names its tests.
+    build : callable
+        A gather in, the operator out.
+    time : str
+        The time axis of the gather: one of `TIMES`.
+    tasks : int, optional
+        Tasks per chunk of the result, halos and weights included, that a graph may have
+        beyond those of the input; None where there is no bound.
+    integers : {"never", "forward", "always"}
+        Where integers stay integers.
+    """
+
+    name: str
+    build: Callable[[xr.DataArray], xl.LinearOperator]
+    time: str = "even"
+    tasks: int | None = None
+    integers: str = "never"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+D1, D2, FFT, R = xl.FirstDerivative, xl.SecondDerivative, xl.FFT, xl.Restriction
+Q = pint.Quantity
+
+
+def W(d: xr.DataArray, *dims: str) -> xr.DataArray:
+    """Real weights over some dims of a gather, with their labels and a unit."""
+    like = d.isel({dim: 0 for dim in d.dims if dim not in dims}, drop=True)
+    values = np.cos(1.0 + np.arange(like.size)).reshape(like.shape)
+    return like.copy(data=values).assign_attrs(units="kg")
+
+
+def C(d: xr.DataArray, *dims: str) -> xr.DataArray:
+    """Complex weights."""
+    weights = W(d, *dims)
+    return weights.copy(data=np.exp(2j * weights.values))
+
+
+def lazy(weights: xr.DataArray) -> xr.DataArray:
+    """The same weights on Dask, cut otherwise than the data are."""
+    return weights.chunk({dim: (size - 2, 2) for dim, size in weights.sizes.items()})
+
+
+def band(d: xr.DataArray, **kwargs: object) -> xl.LinearOperator:
+    """A filter in the Fourier domain."""
+    F = FFT(d.time, **kwargs)
+    frequency = F.range.coords["freq_time"]
+    shape = np.exp(-(np.linspace(-1, 1, frequency.size) ** 2))
+    weights = xr.DataArray(shape, coords={"freq_time": frequency}, dims="freq_time")
+    return F.H @ xl.Diagonal(weights) @ F
+
+
+def stack(d: xr.DataArray) -> xl.LinearOperator:
+    """Data and smoothness, as in a regularised inversion."""
+    smooth = Q(0.5, "s**2") * D2(d.time)
+    return xl.VStack({"data": R(d.offset, [0, 2, 3]), "smooth": smooth})
+
+
+# --- the catalogue --------------------------------------------------------------------
+
+POINTWISE = [
+    Entry("identity", lambda d: xl.Identity(d.time), tasks=1, integers="always"),
+    Entry("identity, all dims", xl.Identity, tasks=1, integers="always"),
+    Entry("zero", lambda d: xl.Zero(d.time), tasks=1, integers="always"),
+    Entry("zero to a dim", lambda d: xl.Zero(d.time, d.depth), tasks=4, integers="always"),
+    Entry("zero to dims", lambda d: xl.Zero(d.time, d[0]), tasks=4, integers="always"),
+    Entry("diagonal", lambda d: xl.Diagonal(W(d, "time")), tasks=2),
+    Entry(
+        "diagonal, integer", lambda d: xl.Diagonal((9 * W(d, "time")).round().astype(int))
+    ),
+    Entry("diagonal, float32", lambda d: xl.Diagonal(W(d, "time").astype("float32"))),
+    Entry("diagonal, complex", lambda d: xl.Diagonal(C(d, "time")), tasks=2),
+    Entry("diagonal, complex64", lambda d: xl.Diagonal(C(d, "time").astype("complex64"))),
+    Entry("diagonal, two dims", lambda d: xl.Diagonal(W(d, "depth", "time")), tasks=2),
+    Entry("diagonal, turned", lambda d: xl.Diagonal(W(d, "depth", "time").T), tasks=2),
+    Entry("diagonal, all dims", lambda d: xl.Diagonal(W(d, *d.dims)), tasks=2),
+    Entry("diagonal, lazy", lambda d: xl.Diagonal(lazy(W(d, "time")))),
+    Entry("diagonal, lazy, two dims", lambda d: xl.Diagonal(lazy(C(d, "time", "depth")))),
+    Entry("mask", lambda d: xl.Mask(W(d, "time") > 0), tasks=2, integers="always"),
+    Entry("mask, all dims", lambda d: xl.Mask(d > 0), tasks=2, integers="always"),
+    Entry("mask, lazy", lambda d: xl.Mask(lazy(d[0] > 0)), integers="always"),
+]
+
+SELECTION = [
+    Entry("rows", lambda d: R(d.offset, [0, 2, 3]), tasks=3, integers="always"),
+    Entry(
+        "all rows", lambda d: R(d.offset, [*range(d.sizes["offset"])]), integers="always"
+    ),
+    Entry("one row", lambda d: R(d.time, [-1]), tasks=3, integers="always"),
+    Entry("unsorted rows", lambda d: R(d.offset, [4, 1, -2, 0]), integers="always"),
+    Entry("repeated rows", lambda d: R(d.offset, [0, 2, 2, 4]), integers="forward"),
+    Entry(
+        "unsorted, repeated rows", lambda d: R(d.time, [3, 0, 3, -1]), integers="forward"
+    ),
+    Entry("rows by a mask", lambda d: R(d.time, d.age > 0.1), tasks=3, integers="always"),
+]
+
+DERIVATIVES = [
+    Entry("first", lambda d: D1(d.time), tasks=3),
+    Entry("first, forward", lambda d: D1(d.time, "forward"), tasks=3),
+    Entry("first, backward", lambda d: D1(d.time, "backward"), tasks=3),
+    Entry("first, edge", lambda d: D1(d.time, edge=True), tasks=3),
+    Entry("first, 5 points", lambda d: D1(d.time, order=5), tasks=3),
+    Entry("first, 5 points, edge", lambda d: D1(d.time, edge=True, order=5), tasks=3),
+    Entry("first, other dim", lambda d: D1(d.depth, edge=True), tasks=3),
+    Entry("first, uneven", lambda d: D1(d.time), "uneven", tasks=3),
+    Entry("first, uneven, forward", lambda d: D1(d.time, "forward"), "uneven", tasks=3),
+    Entry("first, uneven, backward", lambda d: D1(d.time, "backward"), "uneven", tasks=3),
+    Entry("first, uneven, 5 points", lambda d: D1(d.time, order=5), "uneven", tasks=3),
+    *(Entry(f"first, edge, {t}", lambda d: D1(d.time, edge=True), t, 3) for t in TIMES),
+    Entry("second", lambda d: D2(d.time), tasks=3),
+    Entry("second, forward", lambda d: D2(d.time, "forward"), tasks=3),
+    Entry("second, backward", lambda d: D2(d.time, "backward"), tasks=3),
+    Entry("second, edge", lambda d: D2(d.time, edge=True), tasks=3),
+    Entry("second, 5 points", lambda d: D2(d.time, order=5), tasks=3),
+    Entry("second, 5 points, edge", lambda d: D2(d.time, edge=True, order=5), tasks=3),
+    Entry("second, other dim", lambda d: D2(d.offset, edge=True), tasks=3),
+    Entry("second, uneven", lambda d: D2(d.time), "uneven", tasks=3),
+    Entry("second, uneven, forward", lambda d: D2(d.time, "forward"), "uneven", tasks=3),
+    Entry("second, uneven, backward", lambda d: D2(d.time, "backward"), "uneven", tasks=3),
+    Entry("second, uneven, 5 points", lambda d: D2(d.time, order=5), "uneven", tasks=3),
+    *(Entry(f"second, edge, {t}", lambda d: D2(d.time, edge=True), t, 3) for t in TIMES),
+]
+
+FOURIER = [
+    Entry("fft", lambda d: FFT(d.time), tasks=4),
+    Entry("fft, longer", lambda d: FFT(d.time, nfft=14), tasks=4),
+    Entry("fft, shorter", lambda d: FFT(d.time, nfft=4), tasks=4),
+    Entry("fft, one frequency", lambda d: FFT(d.time, nfft=1), tasks=4),
+    Entry("fft, not scaled", lambda d: FFT(d.time, norm="none"), tasks=4),
+    Entry("fft, 1/n", lambda d: FFT(d.time, norm="1/n"), tasks=4),
+    Entry("fft, shifted before", lambda d: FFT(d.time, ifftshift_before=True), tasks=4),
+    Entry("fft, shifted after", lambda d: FFT(d.time, fftshift_after=True), tasks=4),
+    Entry("fft, longer, shifted", lambda d: FFT(d.depth, 13, False, "1/n", True, True)),
+    Entry("fft, shorter, shifted", lambda d: FFT(d.time, 4, False, "none", True, True)),
+    Entry("fft, named dim", lambda d: FFT(d.offset, dim="wavenumber"), tasks=4),
+    *(Entry(f"fft, {t}", lambda d: FFT(d.time), t, tasks=4) for t in EVEN_TIMES),
+    Entry("rfft", lambda d: FFT(d.time, real=True), tasks=4),
+    Entry("rfft, other dim", lambda d: FFT(d.offset, real=True), tasks=4),
+    Entry("rfft, longer, even", lambda d: FFT(d.time, nfft=14, real=True), tasks=4),
+    Entry("rfft, longer, odd", lambda d: FFT(d.time, nfft=13, real=True), tasks=4),
+    Entry("rfft, shorter, even", lambda d: FFT(d.time, nfft=4, real=True), tasks=4),
+    Entry("rfft, shorter, odd", lambda d: FFT(d.time, nfft=3, real=True), tasks=4),
+    Entry("rfft, one frequency", lambda d: FFT(d.time, nfft=1, real=True), tasks=4),
+    Entry("rfft, two frequencies", lambda d: FFT(d.time, nfft=2, real=True), tasks=4),
+    Entry("rfft, not scaled", lambda d: FFT(d.time, real=True, norm="none"), tasks=4),
+    Entry("rfft, shifted before", lambda d: FFT(d.time, 8, True, "1/n", True), tasks=4),
+    Entry("rfft, plain", lambda d: FFT(d.time, real=True, scaling="plain"), tasks=4),
+    Entry("rfft, plain, even", lambda d: FFT(d.depth, 14, True, scaling="plain"), tasks=4),
+]
+
+ELEMENTARY = [*POINTWISE, *SELECTION, *DERIVATIVES, *FOURIER]
+
+ADJOINTS = [
+    Entry("adjoint of first", lambda d: D1(d.time, "forward").H),
+    Entry("adjoint of rows", lambda d: R(d.offset, [0, 2, 3]).H, integers="always"),
+    Entry("adjoint of fft", lambda d: FFT(d.time, nfft=12).H),
+    Entry("adjoint of rfft", lambda d: FFT(d.time, real=True).H),
+]
+
+PRODUCTS = [
+    Entry("product along a dim", lambda d: D1(d.time) @ D2(d.time, edge=True)),
+    Entry("product over dims", lambda d: D1(d.time, edge=True) @ D2(d.depth)),
+    Entry(
+        "product of three", lambda d: xl.Mask(d > 0) @ D1(d.offset) @ D2(d.time, "forward")
+    ),
+    Entry("product of masks", lambda d: xl.Mask(d[0] > 0) @ xl.Diagonal(W(d, "time"))),
+    Entry("derivative of rows", lambda d: D1(d.time[[0, 1, 4]]) @ R(d.time, [0, 1, 4])),
+    Entry("rows of derivative", lambda d: R(d.time, [4, 0, 4]) @ D1(d.time, edge=True)),
+    Entry("adjoint of product", lambda d: (D1(d.time) @ D1(d.depth, "backward")).H),
+    Entry("zero of derivative", lambda d: xl.Zero(d.depth, d.offset) @ D1(d.time)),
+    Entry("fft over dims", lambda d: FFT(d.offset, 8) @ FFT(d.time, real=True)),
+    Entry("filter", band),
+    Entry("filter, longer, real", lambda d: band(d, real=True, nfft=16)),
+    Entry("power", lambda d: D1(d.time, "backward") ** 3),
+    Entry("power of 0", lambda d: D1(d.time) ** 0, integers="always"),
+    Entry("power of product", lambda d: (D1(d.time) @ D1(d.depth)) ** 2),
+]
+
+SUMS = [
+    Entry("sum along a dim", lambda d: D1(d.time, "forward") + D1(d.time, "backward")),
+    Entry("sum over dims", lambda d: D2(d.offset) + D2(d.depth, edge=True)),
+    Entry(
+        "sum of three", lambda d: xl.Identity(d) - Q(2, "h") * D1(d.time) - xl.Mask(d > 0)
+    ),
+    Entry(
+        "sum of products",
+        lambda d: R(d.time, [3]) @ D1(d.time) + R(d.time, [3]) / Q(1, "s"),
+    ),
+    Entry("sum, complex", lambda d: xl.Diagonal(C(d, "time")) + Q(2, "g") * xl.Mask(d > 0)),
+    Entry("sum of rfft", lambda d: FFT(d.time, real=True) + 2 * FFT(d.time, real=True)),
+    Entry("sum with filter", lambda d: xl.Identity(d.depth) + 0.5 * band(d, real=True)),
+    Entry(
+        "product of sums",
+        lambda d: (D1(d.offset) + D1(d.depth)) @ (D2(d.time) - D2(d.time)),
+    ),
+]
+
+SCALED = [
+    Entry("times a number", lambda d: 2.5 * D1(d.time)),
+    Entry("times NumPy numbers", lambda d: np.float32(0.5) * D1(d.time) * np.float64(3)),
+    Entry("negative", lambda d: -R(d.offset, [0, 2, 3])),
+    Entry("divided", lambda d: D1(d.time) / 4),
+    Entry("times a complex number", lambda d: (1 - 2j) * D1(d.time, edge=True)),
+    Entry("times a quantity", lambda d: Q(3, "ms") * D1(d.time)),
+    Entry("complex times rfft", lambda d: (0.5 + 2j) * FFT(d.time, real=True)),
+    Entry("complex times sum", lambda d: 1j * (D1(d.offset) + D1(d.depth))),
+    Entry("real times complex", lambda d: 3 * ((1 + 1j) * D1(d.time) * 1j).H),
+]
+
+GRAMS = [
+    Entry("gram of first", lambda d: D1(d.time, "forward").gram),
+    Entry("gram of repeated rows", lambda d: R(d.offset, [0, 2, 2]).gram),
+    Entry("gram of fft", lambda d: FFT(d.time).gram),
+    Entry("gram of longer fft", lambda d: FFT(d.time, nfft=16, norm="none").gram),
+    Entry("gram of shorter rfft", lambda d: FFT(d.time, nfft=4, real=True).gram),
+    Entry("gram of product", lambda d: (D1(d.time) @ D1(d.depth)).gram),
+    Entry("gram of sum", lambda d: (D1(d.offset) + D1(d.depth)).gram),
+    Entry("gram, complex", lambda d: ((1 + 2j) * xl.Diagonal(C(d, "time"))).gram),
+]
+
+STACKS = [
+    Entry("stack", stack),
+    Entry("stack of one", lambda d: xl.VStack([D1(d.time)])),
+    Entry(
+        "stack, real", lambda d: xl.VStack([FFT(d.time, real=True), xl.Identity(d.time)])
+    ),
+    Entry("stack, complex", lambda d: xl.VStack([1j * xl.Identity(d.time), D1(d.offset)])),
+    Entry("stack of product", lambda d: stack(d) @ D1(d.depth, edge=True)),
+    Entry("stack times a number", lambda d: 2j * stack(d)),
+    Entry("adjoint of stack", lambda d: stack(d).H),
+    Entry("adjoint of stack of product", lambda d: (stack(d) @ xl.Mask(d > 0)).H),
+    Entry("gram of stack", lambda d: stack(d).gram),
+    Entry("gram of stack of product", lambda d: (stack(d) @ D1(d.depth)).gram),
+]
+
+COMPOSED = [*ADJOINTS, *PRODUCTS, *SUMS, *SCALED, *GRAMS, *STACKS]
+
+CATALOGUE = [*ELEMENTARY, *COMPOSED]
