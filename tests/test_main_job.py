@@ -57,46 +57,53 @@ def filled(air, keep):
     return demo.fill(air, keep, tol=1e-10).field
 
 
-def check(result, reference, air):
+def figures(values):
+    return [np.linalg.norm(values), values[0, 0, 0], values[10, 12, 26], values.mean()]
+
+
+def check(result, reference, plain=None):
     assert result.attrs["units"] == "degK"
     assert result.name == "air"
-    np.testing.assert_allclose(
-        result.transpose("time", "lat", "lon").values, reference, rtol=0, atol=1e-6
-    )
+    values = result.transpose("time", "lat", "lon").values
+    np.testing.assert_allclose(figures(values), figures(reference), rtol=0, atol=1e-6)
+    if plain is not None:
+        np.testing.assert_allclose(values, plain.values, rtol=0, atol=1e-7)
 
 
-def test_numpy(air, keep, reference):
-    result = filled(air, keep)
-    assert isinstance(result.data, np.ndarray)
-    check(result, reference, air)
-    xr.testing.assert_identical(result.coords.to_dataset(), air.coords.to_dataset())
-    scores = demo.scores(air, keep, result)
+@pytest.fixture(scope="module")
+def plain(air, keep):
+    """Solved on NumPy, as the file comes."""
+    return filled(air, keep)
+
+
+def test_numpy(air, keep, reference, plain):
+    assert isinstance(plain.data, np.ndarray)
+    check(plain, reference)
+    xr.testing.assert_identical(plain.coords.to_dataset(), air.coords.to_dataset())
+    scores = demo.scores(air, keep, plain)
     assert scores["xlops"] == pytest.approx(1.7047, abs=5e-5)
     assert scores["linear along lon, ends extrapolated"] == pytest.approx(3.830, abs=5e-4)
     assert scores["linear along lon, ends held"] == pytest.approx(3.032, abs=5e-4)
 
 
-def same_as_numpy(result, air, keep):
-    plain = filled(air, keep)
-    difference = np.abs(result.transpose(*plain.dims).values - plain.values)
-    assert difference.max() < 1e-7
+def test_every_cell(air, keep, reference):
+    result = demo.fill(air, keep, tol=1e-12).field
+    np.testing.assert_allclose(result.values, reference, rtol=0, atol=1e-7)
 
 
-def test_whole_slices_in_chunks(air, keep, reference):
+def test_whole_slices_in_chunks(air, keep, reference, plain):
     chunked = air.chunk(dict(zip(air.dims, (5, 25, 53), strict=True)))
     result = filled(chunked, keep)
-    assert result.chunks is not None
-    check(result, reference, air)
-    same_as_numpy(result, air, keep)
+    assert result.chunks == chunked.chunks
+    check(result, reference, plain)
 
 
 @pytest.mark.slow
-def test_all_dims_in_chunks(air, keep, reference):
+def test_all_dims_in_chunks(air, keep, reference, plain):
     chunked = air.chunk(dict(zip(air.dims, (7, 6, 11), strict=True)))
     result = filled(chunked, keep)
     assert result.chunks == chunked.chunks
-    check(result, reference, air)
-    same_as_numpy(result, air, keep)
+    check(result, reference, plain)
 
 
 @pytest.mark.parametrize(
@@ -109,32 +116,32 @@ def test_all_dims_in_chunks(air, keep, reference):
         ("lon", "lat", "time"),
     ],
 )
-def test_every_order_of_dims(air, keep, reference, dims):
+def test_every_order_of_dims(air, keep, reference, plain, dims):
     result = filled(air.transpose(*dims), keep)
     assert result.dims == dims
-    check(result, reference, air)
+    check(result, reference, plain)
 
 
-def test_ascending_latitude(air, keep, reference):
+def test_ascending_latitude(air, keep, reference, plain):
     turned = {"lat": slice(None, None, -1)}
     result = filled(air.isel(turned), keep.isel(turned))
-    check(result.isel(turned), reference, air)
+    check(result.isel(turned), reference, plain)
 
 
 @pytest.mark.parametrize("unit", ["seconds", "hours", "hours since 2014-02-24"])
-def test_time_as_numbers(air, keep, reference, unit):
+def test_time_as_numbers(air, keep, reference, plain, unit):
     hours = (air.time - air.time[0]).values / np.timedelta64(1, "h")
     values = hours * 3600 if unit == "seconds" else hours
     time = xr.Variable("time", values, {"units": unit})
     result = filled(air.assign_coords(time=time), keep.assign_coords(time=time))
     assert result.time.attrs["units"] == unit
-    check(result, reference, air)
+    check(result, reference, plain)
 
 
-def test_latitude_in_radians(air, keep, reference):
+def test_latitude_in_radians(air, keep, reference, plain):
     lat = xr.Variable("lat", np.deg2rad(air.lat.values.astype(float)), {"units": "radians"})
     field, mask = air.assign_coords(lat=lat), keep.assign_coords(lat=lat)
-    check(filled(field, mask), reference, air)
+    check(filled(field, mask), reference, plain)
 
 
 def test_eps_of_the_wrong_unit(air, keep):
@@ -151,7 +158,8 @@ def test_the_command(tmp_path, capsys):
     assert main(["demo", "--out", str(out)]) == 0
     printed = capsys.readouterr()
     assert "1.7047" in printed.out
-    assert "3.0316" in printed.out or "3.032" in printed.out
+    assert "3.0317" in printed.out
+    assert "3.8300" in printed.out
     assert "SecondDerivative(lat)" in printed.out
     assert "cgls" in printed.err  # the progress bar
     assert {p.name for p in out.iterdir()} == {"filled.nc", "filled.png"}

@@ -12,6 +12,7 @@ from xlops.errors import (
     XlopsError,
     XlopsWarning,
 )
+from xlops.files import open, save  # noqa: A004
 from xlops.operator import LinearOperator
 from xlops.operators.derivative import FirstDerivative, SecondDerivative
 from xlops.operators.fourier import FFT
@@ -60,7 +61,9 @@ __all__ = [
     "cg",
     "cgls",
     "dottest",
+    "open",
     "regularized_inversion",
+    "save",
     "set_options",
     "solve",
     "testing",

@@ -14,7 +14,7 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.engine import Tree
-from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed
+from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid
 from xlops.units import Gain
@@ -513,7 +513,7 @@ def raised(operator: LinearOperator, power: Any) -> LinearOperator:
     """
     if not isinstance(power, (int, np.integer)) or isinstance(power, bool) or power < 0:
         raise DTypeError(
-            f"{operator}: a power must be a whole number from 0 on, got {power!r}"
+            f"{operator}: a power must be a whole number from 0 on, got {shown(power)}"
         )
     domain, range_ = operator.domain, operator.range
     if isinstance(domain, Blocks) or isinstance(range_, Blocks):

@@ -12,10 +12,12 @@ import xarray as xr
 
 from xlops.files import open as open_file
 from xlops.files import save
+from xlops.operator import LinearOperator
 from xlops.operators.derivative import SecondDerivative
 from xlops.operators.pointwise import Mask
 from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Solution
+from xlops.stack import VStack
 
 __all__ = ["Filled", "draw", "fill", "kept_cells", "run", "sample_path", "scores"]
 
@@ -78,13 +80,19 @@ def fill(
     kept = field.where(keep)
     mean = float(kept.mean())
     anomaly = kept.copy(data=kept.data - mean)
-    smoothness = {
-        dim: (SecondDerivative(field[dim]), pint.Quantity(*eps)) for dim, eps in EPS.items()
-    }
     solution = regularized_inversion(
-        mask, mask @ anomaly, smoothness, tol=tol, progress=progress
+        mask, mask @ anomaly, _smoothness(field), tol=tol, progress=progress
     )
     return Filled(solution.x.copy(data=solution.x.data + mean), solution)
+
+
+def _smoothness(
+    field: xr.DataArray,
+) -> dict[str, tuple[LinearOperator, pint.Quantity[float]]]:
+    """The second derivative along each dim, and its weight."""
+    return {
+        dim: (SecondDerivative(field[dim]), pint.Quantity(*eps)) for dim, eps in EPS.items()
+    }
 
 
 def scores(
@@ -135,7 +143,7 @@ def draw(
         "truth": truth,
         f"kept: {float(keep.mean()):.0%} of the cells": truth.where(~hidden),
         "filled": result,
-        f"error on withheld cells: RMSE {rmse:.2f} {truth.units}": error.where(hidden),
+        f"error on the withheld cells: RMSE {rmse:.2f}": error.where(hidden),
     }
     low, high = float(truth.min()), float(truth.max())
     span = float(np.max(np.abs(error.values[hidden.values])))
@@ -154,7 +162,9 @@ def draw(
         )
         ax.set_facecolor("0.85")
         ax.set_title(title, fontsize=11)
-        figure.colorbar(mesh, ax=ax, label=f"{field.name} ({field.units})")
+        figure.colorbar(
+            mesh, ax=ax, label=f"{'error' if is_error else field.name} ({field.units})"
+        )
     for ax in axes[2:]:
         ax.set_xlabel(f"longitude ({field.lon.units})")
     for ax in axes[::2]:
@@ -188,8 +198,8 @@ def run(out: str | os.PathLike[str]) -> dict[str, Path]:
     assert isinstance(air, xr.DataArray)
     keep = kept_cells(air)
     print(f"{air.name}: {dict(air.sizes)}, {air.units}; kept {float(keep.mean()):.1%}\n")
-    for dim, (number, unit) in EPS.items():
-        print(f"{number} {unit} * {SecondDerivative(air[dim])!r}\n")
+    terms = {dim: eps * operator for dim, (operator, eps) in _smoothness(air).items()}
+    print(f"{VStack({'data': Mask(keep), **terms})!r}\n")
     filled, solution = fill(air, keep, progress=True)
     filled = filled.compute()
     print(f"\n{solution!r}\n")

@@ -57,6 +57,15 @@ class XlopsWarning(UserWarning):
     """Root of all warnings that xlops gives."""
 
 
+def shown(value: object) -> str:
+    """A value in an error: short ones as they are, others by their type."""
+    text = repr(value)
+    plain = isinstance(value, (str, bytes, bool, int, float, complex, type(None)))
+    if plain or not hasattr(value, "__len__"):
+        return text if len(text) <= 60 else f"{text[:57]}…"
+    return f"a {type(value).__name__}"
+
+
 def listed(names: Iterable[Hashable]) -> str:
     """Names in quotes, joined by commas: ``'time', 'lat'``."""
     return ", ".join(repr(str(name)) for name in names) or "none"

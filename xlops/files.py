@@ -131,7 +131,8 @@ def save(obj: Any, path: str | os.PathLike[str], *, progress: bool = False) -> N
         What to save; it is not changed. The blocks of a mapping become groups.
     path : str or PathLike
         The suffix says the format: ``.nc``, ``.nc4``, ``.netcdf`` and ``.h5`` are
-        NetCDF 4, ``.zarr`` is Zarr. It may be the very file that `obj` is read from.
+        NetCDF 4, ``.zarr`` is Zarr. It may be the very file that `obj` is read from; open
+        it anew to go on.
     progress : bool
         Whether to show a bar over the tasks of Dask (not those of a cluster).
 

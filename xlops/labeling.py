@@ -184,9 +184,9 @@ def labeled(
         attrs = {k: v for k, v in origin.attrs.items() if k in attrs or k == "units"}
         attrs["units"] = unit
     labels = overlaid(space.labels, coords)
-    return xr.DataArray(
-        data, coords=labels.coords, dims=array.dims, name=origin.name, attrs=attrs
-    )
+    result = xr.DataArray(data, coords=labels.coords, dims=array.dims, attrs=attrs)
+    result.name = origin.name  # xarray would take the name of a Dask array for None
+    return result
 
 
 def _quantity(data: Any, unit: str, registry: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from types import TracebackType
 
-from xlops.errors import ArgumentError
+from xlops.errors import ArgumentError, shown
 
 __all__ = ["set_options"]
 
@@ -26,7 +26,7 @@ class Options:
             )
         if not isinstance(self.progress, bool):
             raise ArgumentError(
-                f"set_options: progress must be True or False, got {self.progress!r}"
+                f"set_options: progress must be True or False, got {shown(self.progress)}"
             )
 
 

@@ -276,7 +276,9 @@ class Space:
             chunks = {d: c for d, c in like.chunksizes.items() if d in self}
             same = {d: c for d, c in chunks.items() if sum(c) == self.sizes[d]}
             member = member.chunk(same)
-        return xr.DataArray(member, coords=self.coords)
+        result = xr.DataArray(member, coords=self.coords)
+        result.name = None  # xarray would take the name of a Dask array
+        return result
 
     def _dtype(self, like: xr.DataArray | None) -> np.dtype[Any]:
         dtype = np.dtype(np.float64 if like is None else like.dtype)

@@ -11,7 +11,7 @@ from dask.tokenize import tokenize
 
 from xlops.algebra import common, extended_domain, extended_range, of_kind, summed
 from xlops.engine import Tree
-from xlops.errors import DTypeError, LabelError
+from xlops.errors import DTypeError, LabelError, shown
 from xlops.operator import Coords, LinearOperator
 from xlops.space import Blocks, Space
 from xlops.units import Gain
@@ -68,7 +68,7 @@ class VStack(LinearOperator):
             raise LabelError("VStack needs at least one operator")
         for key, operator in operators.items():
             if not isinstance(key, str):
-                raise DTypeError(f"VStack names blocks by strings, got {key!r}")
+                raise DTypeError(f"VStack names blocks by strings, got {shown(key)}")
             if not isinstance(operator, LinearOperator):
                 raise DTypeError(
                     f"VStack: block {key!r} is a {type(operator).__name__}, expected "

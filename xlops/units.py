@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import logging
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -36,10 +37,17 @@ def registry() -> Any:
 
     application = pint.get_application_registry()
     before = application.get()
+    log = logging.getLogger("pint")
+    level = log.level
     with warnings.catch_warnings():
-        # cf-xarray mentions that plots will not carry units when matplotlib is absent.
+        # cf-xarray mentions that plots will not carry units when matplotlib is absent,
+        # and pint logs each unit that cf-xarray defines anew.
         warnings.simplefilter("ignore")
-        from cf_xarray.units import units
+        log.setLevel(logging.ERROR)
+        try:
+            from cf_xarray.units import units
+        finally:
+            log.setLevel(level)
     if application.get() is not before:
         pint.set_application_registry(before)
     return units

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xlops.axis import Axis
-from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError
+from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, shown
 from xlops.space import Space
 
 __all__ = ["about", "along", "choice"]
@@ -66,4 +66,4 @@ def choice(value: Any, choices: tuple[Any, ...], what: str, who: str) -> None:
     """Raise unless a value is one of those that a parameter takes."""
     if not isinstance(value, (str, int, np.bool_)) or value not in choices:
         allowed = ", ".join(map(repr, choices))
-        raise ArgumentError(f"{who}: {what} must be one of {allowed}, got {value!r}")
+        raise ArgumentError(f"{who}: {what} must be one of {allowed}, got {shown(value)}")

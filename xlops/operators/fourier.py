@@ -11,7 +11,7 @@ import xarray as xr
 
 from xlops import units
 from xlops.axis import Axis
-from xlops.errors import ArgumentError, DTypeError, LabelError
+from xlops.errors import ArgumentError, DTypeError, LabelError, shown
 from xlops.operator import Elementary
 from xlops.operators.common import about, along, choice
 from xlops.space import Space
@@ -102,12 +102,12 @@ class FFT(Elementary):
             )
         nfft = axis.size if nfft is None else nfft
         if isinstance(nfft, bool) or not isinstance(nfft, (int, np.integer)):
-            raise DTypeError(f"{who}: nfft must be a whole number, got {nfft!r}")
+            raise DTypeError(f"{who}: nfft must be a whole number, got {shown(nfft)}")
         if nfft < 1:
             raise ArgumentError(f"{who}: nfft must be at least 1, got {nfft}")
         frequency = f"freq_{axis.dim}" if dim is None else dim
         if not isinstance(frequency, Hashable):
-            raise DTypeError(f"{who}: dim must be a name, got {frequency!r}")
+            raise DTypeError(f"{who}: dim must be a name, got {shown(frequency)}")
         if frequency == axis.dim:
             raise LabelError(
                 f"{who}: the frequency dim needs another name than {axis.dim!r}"

@@ -19,7 +19,15 @@ import xarray as xr
 from xlops import engine, units
 from xlops.axis import Axis
 from xlops.engine import Tree
-from xlops.errors import ArgumentError, DataError, DTypeError, LabelError, UnitError, listed
+from xlops.errors import (
+    ArgumentError,
+    DataError,
+    DTypeError,
+    LabelError,
+    UnitError,
+    listed,
+    shown,
+)
 from xlops.labeling import Origin, admitted, labeled
 from xlops.operator import Gains, LinearOperator
 from xlops.options import options
@@ -256,9 +264,11 @@ def _check_arguments(
         )
     whole = isinstance(niter, (int, np.integer)) and not isinstance(niter, bool)
     if niter is not None and not (whole and niter >= 0):
-        raise ArgumentError(f"{who}: niter must be a whole number from 0 on, got {niter!r}")
+        raise ArgumentError(
+            f"{who}: niter must be a whole number from 0 on, got {shown(niter)}"
+        )
     if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol >= 0:
-        raise ArgumentError(f"{who}: tol must be a number from 0 on, got {tol!r}")
+        raise ArgumentError(f"{who}: tol must be a number from 0 on, got {shown(tol)}")
     if preconditioner is None:
         return
     if not isinstance(preconditioner, LinearOperator):
@@ -361,7 +371,7 @@ def _damp(damp: Any, operator: LinearOperator, name: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        raise ArgumentError(f"{name}: damp must be a number from 0 on, got {damp!r}")
+        raise ArgumentError(f"{name}: damp must be a number from 0 on, got {shown(damp)}")
     return number
 
 

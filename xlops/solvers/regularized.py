@@ -11,7 +11,7 @@ import xarray as xr
 
 from xlops import units
 from xlops.algebra import Scaled
-from xlops.errors import DTypeError, LabelError, UnitError
+from xlops.errors import DTypeError, LabelError, UnitError, shown
 from xlops.operator import LinearOperator
 from xlops.solvers.driver import zero_model
 from xlops.solvers.solution import Solution
@@ -121,5 +121,7 @@ def _term(name: Any, given: Any, gain: Gain) -> tuple[LinearOperator, Any]:
     what = f"{_WHO}: eps of {name!r} ({operator})"
     number = np.asarray(units.magnitude(eps, gain / operator.gain, what))
     if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
-        raise UnitError(f"{what} must be one finite real number or quantity, got {eps!r}")
+        raise UnitError(
+            f"{what} must be one finite real number or quantity, got {shown(eps)}"
+        )
     return Scaled(operator, float(number), gain), target
