@@ -308,8 +308,10 @@ class Sum(LinearOperator):
         who = " + ".join(str(term) for term in terms)
         if any(isinstance(s, Blocks) for t in terms for s in (t.domain, t.range)):
             raise LabelError(f"{who}: stacks do not add; add their blocks instead")
-        self.gain = terms[0].gain if isinstance(terms[0].gain, Gain) else units.NONE
-        self.terms = tuple(_in_unit(term, self.gain, terms[0]) for term in terms)
+        known = next((t for t in terms if t.gain != units.NONE), terms[0])
+        self.terms = tuple(_in_unit(term, known) for term in terms)
+        unknown = any(term.gain == units.NONE for term in terms)
+        self.gain = units.NONE if unknown else self.terms[0].gain
         self.domain = extended_domain(self.terms, who)
         self.range = self._joined_range(who)
         self.name = " + ".join(str(term) for term in self.terms).replace("+ -", "- ")
@@ -354,18 +356,19 @@ def summed(parts: Sequence[Tree]) -> Array:
     return engine.total(arrays)
 
 
-def _in_unit(term: LinearOperator, gain: Gain, first: LinearOperator) -> LinearOperator:
-    """A term scaled to the unit of the sum."""
-    own = term.gain
-    if not isinstance(own, Gain) or not own.known or not gain.known or own == gain:
+def _in_unit(term: LinearOperator, first: LinearOperator) -> LinearOperator:
+    """A term scaled to the unit of the first."""
+    own, gain = term.gain, first.gain
+    assert isinstance(own, Gain) and isinstance(gain, Gain)
+    if not own.known or own == gain:
         return term
     factor = units.factor(own, gain)
     if factor is None:
         raise UnitError(
-            f"{first} + {term} cannot be added: their units are {gain} and {own}; "
-            "scale one of them by a quantity"
+            f"{first} + {term} cannot be added: their units are {gain} and {own}; scale one "
+            "of them by a quantity"
         )
-    return term if factor == 1.0 else Scaled(term, factor)
+    return Scaled(term, factor, gain)
 
 
 def extended_domain(operators: Sequence[LinearOperator], who: str) -> Space:
@@ -498,7 +501,8 @@ def _complex(side: Space | Blocks, real_too: bool = False) -> Any:
 def _short(number: complex) -> str:
     if abs(number) == 1 and not isinstance(number, complex):
         return "-" if number < 0 else ""
-    return f"{number:.6g} * "
+    text = f"{number:.6g}"
+    return f"({text}) * " if isinstance(number, complex) else f"{text} * "
 
 
 def raised(operator: LinearOperator, power: Any) -> LinearOperator:

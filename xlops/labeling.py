@@ -190,10 +190,8 @@ def labeled(
 
 
 def _quantity(data: Any, unit: str, registry: Any) -> Any:
-    parsed = units.parse(unit)
-    text = unit if parsed is None else format(parsed, "D")
     try:
-        return registry.Quantity(data, text)
+        return registry.Quantity(data, units.spelled(unit, registry))
     except Exception as error:
         raise UnitError(
             f"the unit {unit!r} of the result is not known to the pint registry of the "

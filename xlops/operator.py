@@ -242,8 +242,8 @@ class LinearOperator(abc.ABC):
             return product(self, other)
         if is_scalar(other):
             raise DTypeError(
-                f"{self} @ {other!r}: numbers scale operators, they are not applied to; "
-                f"write {other!r} * A"
+                f"{self} @ {other}: a number scales an operator, which is not applied to "
+                f"it; write {other} * A"
             )
         return self.apply(other)
 

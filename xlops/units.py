@@ -147,7 +147,7 @@ def _gain_unit(gain: Gain) -> pint.Unit | None:
         if unit is None:
             return None
         exponent = int(power) if power.denominator == 1 else float(power)
-        product = product * unit**exponent
+        product = product * _delta(unit) ** exponent  # gains are of differences
     return product
 
 
@@ -281,16 +281,18 @@ def _of_unit(unit: Any) -> Gain:
 
 
 def is_quantity(value: object) -> bool:
-    """Whether a value is a pint quantity of whatever registry."""
+    """Whether a value is a pint quantity or unit, of whatever registry."""
     import pint
 
-    return isinstance(value, pint.Quantity)
+    return isinstance(value, (pint.Quantity, pint.Unit))
 
 
 def split(value: Any) -> tuple[Any, Gain | None]:
     """Magnitude and unit of a quantity; the value itself and None for a bare number."""
     if not is_quantity(value):
         return value, None
+    if not hasattr(value, "magnitude"):
+        return 1, _of_unit(value)
     return value.magnitude, _of_unit(value.units)
 
 
@@ -315,6 +317,23 @@ def magnitude(value: Any, wanted: Gain, what: str) -> Any:
     if scale is None:
         raise UnitError(f"{what} is given in {given}, expected {wanted}")
     return number if scale == 1.0 else number * scale
+
+
+def spelled(text: str, registry_of_data: Any) -> str:
+    """A unit as another registry may know it: directions of CF as plain degrees."""
+    unit = parse(text)
+    if unit is None:
+        return text
+    ureg = registry()
+    result = ureg.parse_units("")
+    for name, power in unit._units.items():
+        plain = name
+        if name not in registry_of_data:
+            one = ureg.Quantity(1.0, name)
+            if one.is_compatible_with("degree") and one.to("degree").magnitude == 1.0:
+                plain = "degree"
+        result = result * ureg.Unit(plain) ** power
+    return format(result, "D")
 
 
 def give_way(cls: type) -> None:
