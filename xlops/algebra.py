@@ -311,7 +311,8 @@ class Sum(LinearOperator):
         known = next((t for t in terms if t.gain != units.NONE), terms[0])
         self.terms = tuple(_in_unit(term, known) for term in terms)
         unknown = any(term.gain == units.NONE for term in terms)
-        self.gain = units.NONE if unknown else self.terms[0].gain
+        first = self.terms[0].gain
+        self.gain = units.NONE if unknown or isinstance(first, dict) else first
         self.domain = extended_domain(self.terms, who)
         self.range = self._joined_range(who)
         self.name = " + ".join(str(term) for term in self.terms).replace("+ -", "- ")
@@ -365,8 +366,8 @@ def _in_unit(term: LinearOperator, first: LinearOperator) -> LinearOperator:
     factor = units.factor(own, gain)
     if factor is None:
         raise UnitError(
-            f"{first} + {term} cannot be added: their units are {gain} and {own}; scale one "
-            "of them by a quantity"
+            f"{first} + {term} cannot be added: their units are {gain} and {own}; scale "
+            "one of them by a quantity"
         )
     return Scaled(term, factor, gain)
 

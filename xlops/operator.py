@@ -381,7 +381,9 @@ class Elementary(LinearOperator):
         keeps_constants: bool = False,
     ) -> None:
         if name is not None and not isinstance(name, str):
-            raise DTypeError(f"name must be a string, got {type(name).__name__}")
+            raise DTypeError(
+                f"{type(self).__name__}: name must be a string, got {type(name).__name__}"
+            )
         dims = ", ".join(str(dim) for dim in domain.dims)
         self.name = name or f"{type(self).__name__}({dims})"
         self.domain, self.range, self.gain = domain, range, gain

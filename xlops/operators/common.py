@@ -13,7 +13,7 @@ from xlops.axis import Axis
 from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, shown
 from xlops.space import Space
 
-__all__ = ["about", "along", "choice"]
+__all__ = ["about", "along", "called", "choice"]
 
 
 def along(coord: Any, who: str) -> tuple[Space, Axis]:
@@ -60,6 +60,19 @@ def about(who: str) -> Iterator[None]:
         yield
     except XlopsError as error:
         raise type(error)(f"{who}: {error}") from None
+
+
+def called(name: Any, default: str) -> str:
+    """What an operator is called in errors: the name given, or its class and dims.
+
+    Raises
+    ------
+    DTypeError
+        Where the name is no string.
+    """
+    if name is not None and not isinstance(name, str):
+        raise DTypeError(f"{default}: name must be a string, got {type(name).__name__}")
+    return name or default
 
 
 def choice(value: Any, choices: tuple[Any, ...], what: str, who: str) -> None:

@@ -12,7 +12,7 @@ import xarray as xr
 from xlops.axis import Axis
 from xlops.errors import LabelError
 from xlops.operator import Elementary
-from xlops.operators.common import about, along, choice
+from xlops.operators.common import about, along, called, choice
 from xlops.space import Space
 from xlops.windows import Block, NDArray, Stencil
 
@@ -116,7 +116,7 @@ class _Derivative(Elementary):
     ) -> None:
         own = type(self).__name__
         space, axis = along(coord, own)
-        who = name or f"{own}({axis.dim})"
+        who = called(name, f"{own}({axis.dim})")
         choice(kind, ("forward", "centered", "backward"), "kind", who)
         choice(order, (3, 5), "order", who)
         choice(edge, (True, False), "edge", who)

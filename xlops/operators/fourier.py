@@ -13,7 +13,7 @@ from xlops import units
 from xlops.axis import Axis
 from xlops.errors import ArgumentError, DTypeError, LabelError, shown
 from xlops.operator import Elementary
-from xlops.operators.common import about, along, choice
+from xlops.operators.common import about, along, called, choice
 from xlops.space import Space
 from xlops.windows import Block, NDArray, Whole
 
@@ -92,7 +92,7 @@ class FFT(Elementary):
         name: str | None = None,
     ) -> None:
         space, axis = along(coord, "FFT")
-        who = name or f"FFT({axis.dim})"
+        who = called(name, f"FFT({axis.dim})")
         choice(norm, ("ortho", "none", "1/n"), "norm", who)
         choice(scaling, ("isometric", "plain"), "scaling", who)
         if real and fftshift_after:

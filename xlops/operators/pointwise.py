@@ -13,7 +13,7 @@ from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError
 from xlops.labeling import plain
 from xlops.operator import Elementary, offer
-from xlops.operators.common import about
+from xlops.operators.common import about, called
 from xlops.space import Labeled, Space
 from xlops.units import ONE, Gain
 from xlops.windows import Array, Block, NDArray, Pointwise, Whole, placed
@@ -45,7 +45,7 @@ class Identity(Elementary):
     """
 
     def __init__(self, *coords: Labeled, name: str | None = None) -> None:
-        with about(name or "Identity"):
+        with about(called(name, "Identity")):
             space = Space.of(*coords)
         super().__init__(
             space,
@@ -97,7 +97,7 @@ class Zero(Elementary):
         *,
         name: str | None = None,
     ) -> None:
-        with about(name or "Zero"):
+        with about(called(name, "Zero")):
             given = Space.of(domain)
             made = given if range is None else Space.of(range)
         super().__init__(
@@ -157,7 +157,7 @@ class Diagonal(Elementary):
     def __init__(self, weights: xr.DataArray, *, name: str | None = None) -> None:
         array, gain = _weights(weights, "Diagonal", "biufc")
         is_complex = array.data.dtype.kind == "c"
-        with about(name or "Diagonal"):
+        with about(called(name, "Diagonal")):
             space = Space.of(weights, kind="complex" if is_complex else "any")
         super().__init__(
             space,
@@ -219,7 +219,7 @@ class Mask(Elementary):
 
     def __init__(self, keep: xr.DataArray, *, name: str | None = None) -> None:
         array, _ = _weights(keep, "Mask", "b")
-        with about(name or "Mask"):
+        with about(called(name, "Mask")):
             space = Space.of(keep)
         super().__init__(
             space,
