@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xlops import units
+from xlops.axis import Axis
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.space import Space, overlaid
@@ -89,20 +90,14 @@ def admitted(x: Any, space: Space, new: Any, who: str) -> tuple[Array, Origin]:
     empty = [dim for dim, size in x.sizes.items() if size == 0]
     if empty:
         raise LabelError(f"{who}: dim {listed(empty)} of the data is empty")
-    reason = space.difference(_space(x, space.dims))
-    if reason is not None:
-        raise LabelError(f"{who}: {reason}")
+    for dim in space.dims:
+        reason = space.axis(dim).difference(Axis.of(x, dim))
+        if reason is not None:
+            raise LabelError(f"{who}: {reason}")
     _check_dtype(x.dtype, space, who)
     data, unit, registry = _data(x, who)
     origin = Origin(x.name, x.attrs, unit, x.coords.to_dataset(), registry)
     return Array(data, x.dims), origin
-
-
-def _space(x: xr.DataArray, dims: tuple[Hashable, ...]) -> Space:
-    """The axes of x along some dims, without what else lies along them."""
-    coords = {dim: x.coords[dim].variable for dim in dims if dim in x.coords}
-    labels = xr.Dataset(coords=xr.Coordinates(coords, indexes={}))
-    return Space({dim: x.sizes[dim] for dim in dims}, labels)
 
 
 def _check_dtype(dtype: np.dtype[Any], space: Space, who: str) -> None:
