@@ -12,7 +12,7 @@ import xarray as xr
 from dask.tokenize import tokenize
 
 from xlops.axis import Axis
-from xlops.errors import ChunkError, DTypeError, LabelError, listed
+from xlops.errors import ArgumentError, ChunkError, DTypeError, LabelError, listed, shown
 
 __all__ = ["Blocks", "Kind", "Labeled", "Space"]
 
@@ -38,7 +38,7 @@ class Space:
     Raises
     ------
     LabelError
-        Where a dim is empty.
+        Where a dim is empty, or sizes and labels differ.
     ChunkError
         Where the size of a dim is not known.
 
@@ -50,6 +50,10 @@ class Space:
     >>> xl.Space.of(t)
     <Space time: 128 × 0.004 [0 … 0.508]>
     """
+
+    _sizes: dict[Hashable, int]
+    _labels: xr.Dataset
+    _kind: Kind
 
     def __init__(
         self,
@@ -66,9 +70,22 @@ class Space:
         empty = [dim for dim, size in sizes.items() if size == 0]
         if empty:
             raise LabelError(f"{listed(empty)} is empty: there is nothing to act on")
-        self._sizes = MappingProxyType(dict(sizes))
-        self._labels = xr.Dataset() if labels is None else labels
-        self._kind: Kind = kind
+        labels = xr.Dataset() if labels is None else labels
+        wrong = [dim for dim, size in labels.sizes.items() if sizes.get(dim) != size]
+        wrong += [dim for dim, size in sizes.items() if size != int(size) or size < 0]
+        if wrong or labels.data_vars:
+            raise LabelError(
+                f"a space of sizes {dict(sizes)} does not go with labels of sizes "
+                f"{dict(labels.sizes)}"
+            )
+        if kind not in ("any", "real", "complex"):
+            raise ArgumentError(
+                f"kind must be 'any', 'real' or 'complex', got {shown(kind)}"
+            )
+        self.__dict__.update(_sizes=dict(sizes), _labels=labels, _kind=kind)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Space is immutable")
 
     @classmethod
     def of(cls, *members: Labeled, kind: Kind = "any") -> Space:
@@ -99,7 +116,9 @@ class Space:
                     f"{type(member).__name__}"
                 )
             sizes = {dim: member.sizes[dim] for dim in member.dims}
-            space = space.union(cls(sizes, _along(member.coords, sizes), kind))
+            # Deep: what users do to their arrays later does not reach the space.
+            labels = _along(member.coords, sizes).copy(deep=True)
+            space = space.union(cls(sizes, labels, kind))
         return space
 
     # --- what it holds --------------------------------------------------------------
@@ -112,7 +131,7 @@ class Space:
     @property
     def sizes(self) -> Mapping[Hashable, int]:
         """Sizes by dim."""
-        return self._sizes
+        return MappingProxyType(self._sizes)
 
     @property
     def size(self) -> int:
@@ -127,12 +146,12 @@ class Space:
     @property
     def labels(self) -> xr.Dataset:
         """The coordinates, as a Dataset without data variables."""
-        return self._labels
+        return self._labels.copy()
 
     @property
     def coords(self) -> xr.Coordinates:
         """The coordinates along the dims."""
-        return self._labels.coords
+        return self.labels.coords
 
     def __contains__(self, dim: Hashable) -> bool:
         return dim in self._sizes
@@ -273,7 +292,7 @@ class Space:
     def _member(self, values: Any, like: xr.DataArray | None) -> xr.DataArray:
         member = xr.Variable(self.dims, values)
         if like is not None and like.chunks is not None:
-            chunks = {d: c for d, c in like.chunksizes.items() if d in self}
+            chunks = {d: c for d, c in like.variable.chunksizes.items() if d in self}
             same = {d: c for d, c in chunks.items() if sum(c) == self.sizes[d]}
             member = member.chunk(same)
         result = xr.DataArray(member, coords=self.coords)
@@ -307,7 +326,7 @@ class Blocks(Mapping[str, Space]):
     """
 
     def __init__(self, spaces: Mapping[str, Space]) -> None:
-        self._spaces = MappingProxyType(dict(spaces))
+        self._spaces = dict(spaces)
 
     def __getitem__(self, name: str) -> Space:
         return self._spaces[name]

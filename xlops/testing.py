@@ -169,7 +169,7 @@ def _random_like(x: Any, seed: int, A: LinearOperator) -> Any:
         values = values + 1j * rng.standard_normal(x.shape)
     dtype = x.dtype if x.dtype.kind in "fc" else np.float64
     result = x.copy(data=values.astype(dtype))
-    return result.chunk(x.chunksizes) if x.chunks is not None else result
+    return result.chunk(x.variable.chunksizes) if x.chunks is not None else result
 
 
 def _check_labels(

@@ -207,7 +207,8 @@ class Selection:
         given = chunks[self.dim]
         new_size = self.size if adjoint else len(self.indices)
         if not self.is_sorted:
-            return {self.dim: _even(new_size, max(given))}
+            # As many chunks as there are, or fewer.
+            return {self.dim: _even(new_size, -(-new_size // len(given)))}
         ends = np.cumsum(given)
         if adjoint:
             # The first sample kept by the next chunk starts a new chunk.
