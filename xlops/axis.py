@@ -138,7 +138,8 @@ class Axis:
         """What the dtype of the labels can resolve."""
         if self.labels is None or self.labels.dtype.kind != "f":
             return 0.0
-        largest = float(np.max(np.abs(self.labels.values), initial=0.0))
+        finite = np.abs(self.labels.values[np.isfinite(self.labels.values)])
+        largest = float(np.max(finite, initial=0.0))
         return 4 * float(np.finfo(self.labels.dtype).eps) * largest
 
     def uneven_at(self, tolerance: float) -> int | None:
@@ -233,10 +234,12 @@ class Axis:
         numeric = mine.dtype.kind in "iuf" and theirs.dtype.kind in "iuf"
         if numeric and (mine.dtype.kind == "f" or theirs.dtype.kind == "f"):
             one, two = mine.astype(np.float64), theirs.astype(np.float64)
-            span = abs(one[-1] - one[0]) / (one.size - 1) if one.size > 1 else 0.0
+            finite = np.isfinite(one) & np.isfinite(two)
+            ends = one[finite][[0, -1]] if finite.any() else np.zeros(2)
+            span = abs(ends[1] - ends[0]) / max(one.size - 1, 1)
             allowed = max(REGULAR * span, self.rounding, given.rounding)
-            same_nan = np.isnan(one) & np.isnan(two)
-            near = (np.abs(one - two) <= allowed) | (one == two) | same_nan
+            near = (one == two) | (np.isnan(one) & np.isnan(two))
+            near[finite] |= np.abs(one[finite] - two[finite]) <= allowed
             return np.asarray(~near, dtype=bool)
         try:
             unequal = np.asarray(mine != theirs, dtype=bool)
