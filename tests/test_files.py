@@ -30,6 +30,7 @@ import xarray as xr
 import xlops as xl
 from xlops import files
 from xlops.errors import DTypeError, FileError, XlopsError
+from xlops.files import writing
 
 FORMATS = [".nc", ".zarr"]
 AIR = importlib.resources.files("hvsampledata") / "_data" / "air_temperature_small.nc"
@@ -519,7 +520,7 @@ def test_failures_around_the_write(x, path, step, monkeypatch):
             whole(*args, **kwargs)
         raise OSError("disk full")
 
-    monkeypatch.setattr(files, step, broken)
+    monkeypatch.setattr(writing, step, broken)
     with pytest.raises(OSError, match="disk full"):
         files.save(x + 1, path)
     assert content(path) == before
@@ -562,9 +563,9 @@ def test_the_name_appears_when_the_file_is_complete(path):
 
 def test_files_are_on_disk_before_they_get_their_name(x, path, monkeypatch):
     steps = []
-    swap = files._swap
+    swap = writing._swap
     monkeypatch.setattr(os, "fsync", lambda handle: steps.append("fsync"))
-    monkeypatch.setattr(files, "_swap", lambda *a: (steps.append("swap"), swap(*a)))
+    monkeypatch.setattr(writing, "_swap", lambda *a: (steps.append("swap"), swap(*a)))
     files.save(x, path)
     at = steps.index("swap")
     assert at >= 1
@@ -937,7 +938,7 @@ def test_output_folders_without_the_right_to_write(x, path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(files.tempfile, "mkdtemp", full)
+    monkeypatch.setattr(writing.tempfile, "mkdtemp", full)
     with raises(r"cannot write in .*: Read-only file system"):
         files.save(x, path)
 
@@ -1128,6 +1129,7 @@ def test_importing_loads_no_file_formats():
     code = """
 import sys
 from xlops import files
+from xlops.files import writing
 heavy = "cf_xarray distributed h5netcdf h5py netCDF4 pint_xarray scipy.io tqdm zarr"
 print(*(name for name in heavy.split() if name in sys.modules), end="")
 """
