@@ -513,7 +513,7 @@ def test_tasks_that_outlive_an_interruption_write_nothing(path):
 def test_failures_around_the_write(x, path, step, monkeypatch):
     files.save(x, path)
     before = content(path)
-    whole = getattr(files, step)
+    whole = getattr(writing, step)
 
     def broken(*args, **kwargs):
         if step == "_write":
