@@ -36,7 +36,9 @@ class Adjoint(LinearOperator):
         self.gain = operator.gain
         self.clinear = operator.clinear
         self.traits = operator.traits
-        self.keeps_constants = operator.keeps_constants and "symmetric" in self.traits
+        self.keeps_constants = (
+            operator.keeps_constants is True and "symmetric" in self.traits
+        )
 
     @property
     def H(self) -> LinearOperator:
@@ -81,7 +83,12 @@ class Product(LinearOperator):
         self.domain, self.range = _composed(outer, inner)
         self.gain = _composed_gain(outer, inner)
         self.clinear = outer.clinear and inner.clinear
-        self.keeps_constants = outer.keeps_constants and inner.keeps_constants
+        kept, keeps = inner.keeps_constants is True, outer.keeps_constants
+        self.keeps_constants = (
+            {name: kept and own for name, own in keeps.items()}
+            if isinstance(keeps, dict)
+            else kept and keeps
+        )
         self.traits = outer.traits & inner.traits & {"unitary"}
         if _is_mirrored(factors):
             self.traits |= {"symmetric", "positive"}

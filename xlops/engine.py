@@ -379,7 +379,7 @@ def _scale(x: NDArray, a: Any) -> NDArray:
 
 
 def _axpy(y: NDArray, a: Any, x: NDArray) -> NDArray:
-    return np.asarray(y + _scale(x, a)).astype(y.dtype, copy=False)
+    return np.asarray(y + _scale(x, a)).astype(y.dtype, copy=False, casting="same_kind")
 
 
 def _with_scalar(dtype: np.dtype[Any], scalar: np.dtype[Any]) -> np.dtype[Any]:

@@ -11,6 +11,7 @@ import xarray as xr
 from dask.tokenize import tokenize
 
 from xlops import engine, units
+from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Origin, admitted, labeled
@@ -21,6 +22,7 @@ from xlops.windows import Array, Kernel, Selection, Step, WindowRule, placed
 __all__ = ["Elementary", "Gains", "LinearOperator"]
 
 Gains: TypeAlias = Gain | dict[str, Gain]
+Keeps: TypeAlias = bool | dict[str, bool]
 Coords: TypeAlias = xr.Dataset | dict[str, xr.Dataset]
 
 # What operators offer from higher layers, which those layers fill in.
@@ -67,7 +69,7 @@ class LinearOperator(abc.ABC):
     gain: Gains
     clinear: bool
     traits: frozenset[str] = frozenset()
-    keeps_constants: bool = False
+    keeps_constants: Keeps = False
 
     # NumPy numbers leave `number * operator` to the operator.
     __array_ufunc__: ClassVar[None] = None
@@ -137,8 +139,9 @@ class LinearOperator(abc.ABC):
     def _admitted(self, x: Any) -> tuple[Tree, dict[str, Origin]]:
         """Plain arrays inside x and where they came from; "" names a single array."""
         who = self.name
+        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
+        made = {dim for space in sides for dim in space.dims}
         if isinstance(self.domain, Space):
-            made = self.range.dims if isinstance(self.range, Space) else ()
             array, origin = admitted(x, self.domain, made, who)
             return array, {"": origin}
         if not isinstance(x, (Mapping, xr.Dataset)):
@@ -152,14 +155,35 @@ class LinearOperator(abc.ABC):
             raise LabelError(
                 f"{who}: expected blocks {listed(self.domain)}, got {listed(x)}"
             )
-        if isinstance(x, xr.Dataset):
-            x = {name: x[name] for name in self.domain}
-        made = self.range.dims if isinstance(self.range, Space) else ()
         arrays, origins = {}, {}
         for name, space in self.domain.items():
             array, origin = admitted(x[name], space, made, f"{who}, block {name!r}")
             arrays[name], origins[name] = array, origin
+        self._check_passing({name: x[name] for name in self.domain})
         return arrays, origins
+
+    def _check_passing(self, blocks: Mapping[str, xr.DataArray]) -> None:
+        """Raise unless the dims that pass through are the same in all blocks."""
+        assert isinstance(self.domain, Blocks)
+        passing = {
+            name: {dim: Axis.of(block, dim) for dim in block.dims if dim not in space}
+            for (name, space), block in zip(
+                self.domain.items(), blocks.values(), strict=True
+            )
+        }
+        first, *others = passing
+        for name in others:
+            who = f"{self.name}: blocks {first!r} and {name!r}"
+            if set(passing[first]) != set(passing[name]):
+                raise LabelError(
+                    f"{who} differ in the dims that pass through: "
+                    f"{listed(passing[first])} and {listed(passing[name])}"
+                )
+            for dim, axis in passing[first].items():
+                other = passing[name][dim]
+                reason = axis.difference(other) or other.difference(axis)
+                if reason is not None:
+                    raise LabelError(f"{who} do not fit: {reason}")
 
     def _in_one_unit(self, arrays: Tree, origins: dict[str, Origin]) -> Tree:
         """Blocks scaled so that what the operator adds up has one unit."""
@@ -168,10 +192,13 @@ class LinearOperator(abc.ABC):
         result: dict[str, Array] = {}
         first: tuple[str, Gain] | None = None
         for name, array in arrays.items():
-            total = self.gain[name] * Gain.of(origins[name].unit)
+            unit = origins[name].unit
+            total = self.gain[name] * Gain.of(unit)
             if total.known and total.unit is not None:
                 first = first or (name, total)
                 scale = units.factor(total, first[1])
+                if units.mixes_offsets(origins[first[0]].unit, unit):
+                    scale = None
                 if scale is None:
                     raise UnitError(
                         f"{self.name} adds blocks whose units do not add: block "
@@ -187,7 +214,7 @@ class LinearOperator(abc.ABC):
         origins: dict[str, Origin],
         given: Tree,
         gain: Gains | None = None,
-        keeps_constants: bool | None = None,
+        keeps_constants: Keeps | None = None,
     ) -> Any:
         """Labels and units on the result; units by another gain where one is given."""
         first, block = next(iter(origins.values())), next(iter(origins))
@@ -203,7 +230,8 @@ class LinearOperator(abc.ABC):
             if engine.shares_memory(array, given):  # no result is a window on the input
                 array = Array(array.data.copy(), array.dims)
             own = gain[name] if isinstance(gain, dict) else gain
-            unit = units.apply(own, first.unit, keeps, self.name)
+            constant = keeps[name] if isinstance(keeps, dict) else keeps
+            unit = units.apply(own, first.unit, constant, self.name)
             return labeled(array, space, kept, first, unit)
 
         if isinstance(result, dict):

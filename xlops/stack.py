@@ -88,6 +88,9 @@ class VStack(LinearOperator):
             }
         )
         self.gain = {key: _gain(part) for key, part in self.operators.items()}
+        self.keeps_constants = {
+            key: part.keeps_constants is True for key, part in self.operators.items()
+        }
         self.clinear = all(p.clinear for p in parts) and self.domain.kind != "real"
 
     @functools.cached_property

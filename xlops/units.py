@@ -247,6 +247,18 @@ def same(first: str | None, second: str | None) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
+def mixes_offsets(first: str | None, second: str | None) -> bool:
+    """Whether values in the two units convert by a shift too, as °C and K do."""
+    if first is None or second is None or same(first, second):
+        return False
+    one, other = parse(first), parse(second)
+    if one is None or other is None:
+        return False
+    shifted = one != _delta(one) or other != _delta(other)
+    return shifted and _delta(one) != _delta(other)
+
+
+@functools.lru_cache(maxsize=4096)
 def factor(given: Gain, wanted: Gain) -> float | None:
     """Number that converts a magnitude in `given` to `wanted`; None if it cannot."""
     import pint

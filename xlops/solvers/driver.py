@@ -173,17 +173,15 @@ def run(
     """Solve a labeled problem by a method; the arguments are those of the solvers."""
     who = name
     _check_arguments(operator, niter, tol, preconditioner, who)
-    operator = _in_one_unit(operator)
-    y_tree, origins = _admitted_data(operator, y, who)
+    operator, scales = _in_one_unit(operator)
+    y_tree, origins = _admitted_data(operator, scales, y, who)
     unit = _model_unit(operator, origins)
     limit = _limit(operator, niter)
+    start = _model(x0, "x0", operator, y, origins, y_tree, unit)
+    pull = _model(x_ref, "x_ref", operator, y, origins, y_tree, unit)
+    y_tree, start, pull = _complex_together(operator, y_tree, start, pull)
     problem = Problem(
-        operator,
-        y_tree,
-        _damp(damp, operator, name),
-        _model(x0, "x0", operator, y, origins, y_tree, unit),
-        _model(x_ref, "x_ref", operator, y, origins, y_tree, unit),
-        preconditioner,
+        operator, y_tree, _damp(damp, operator, name), start, pull, preconditioner
     )
 
     label = functools.partial(_labeled_model, operator, origins, y_tree)
@@ -292,11 +290,16 @@ def _check_arguments(
         )
 
 
-def _in_one_unit(operator: LinearOperator) -> LinearOperator:
-    """A stack whose blocks come in one unit, so that their misfits add."""
+def _in_one_unit(
+    operator: LinearOperator,
+) -> tuple[LinearOperator, dict[str, float]]:
+    """A stack whose blocks come in one unit, so that their misfits add.
+
+    Also what its blocks have been multiplied by.
+    """
     gains = operator.gain
     if not isinstance(gains, dict):
-        return operator
+        return operator, {}
     first, target = next(iter(gains.items()))
     scales = {}
     for block, gain in gains.items():
@@ -310,24 +313,23 @@ def _in_one_unit(operator: LinearOperator) -> LinearOperator:
             )
         scales[block] = scale
     if all(scale == 1.0 for scale in scales.values()):
-        return operator
+        return operator, scales
     if not isinstance(operator, VStack):
         raise UnitError(f"{operator}: its blocks come in different units: {gains}")
     from xlops.algebra import Scaled
 
-    return VStack(
-        {
-            block: Scaled(part, scales[block], target)
-            for block, part in operator.operators.items()
-        },
-        name=operator.name,
-    )
+    parts = operator.operators.items()
+    scaled = {block: Scaled(part, scales[block], target) for block, part in parts}
+    return VStack(scaled, name=operator.name), scales
 
 
 def _admitted_data(
-    operator: LinearOperator, y: Any, who: str
+    operator: LinearOperator, scales: Mapping[str, float], y: Any, who: str
 ) -> tuple[Tree, dict[str, Origin]]:
-    """The plain data, floating and in one unit."""
+    """The plain data, floating and in one unit.
+
+    Bare blocks count in the unit that their operator gives, so they are scaled as it is.
+    """
     tree, origins = operator.H._admitted(y)
     first = next(iter(origins.values()))
 
@@ -337,10 +339,10 @@ def _admitted_data(
         dtype = of_kind(floating(array.data.dtype), space.kind).newbyteorder("=")
         array = Array(array.data.astype(dtype), array.dims)
         own = origins[name].unit
-        if own is None or first.unit is None:
-            return array
-        scale = units.factor(Gain.of(own), Gain.of(first.unit))
-        if scale is None:
+        scale: float | None = scales.get(name, 1.0)
+        if own is not None and first.unit is not None:
+            scale = units.factor(Gain.of(own), Gain.of(first.unit))
+        if scale is None or units.mixes_offsets(own, first.unit):
             block = next(iter(origins))
             raise UnitError(
                 f"{who}: misfits do not add, block {block!r} of the data is in "
@@ -356,7 +358,40 @@ def _admitted_data(
 def _model_unit(operator: LinearOperator, origins: Mapping[str, Origin]) -> str | None:
     block, first = next(iter(origins.items()))
     gain = operator.gain[block] if isinstance(operator.gain, dict) else operator.gain
-    return units.apply(gain**-1, first.unit, operator.keeps_constants, operator.name)
+    return units.apply(gain**-1, first.unit, _keeps(operator), operator.name)
+
+
+def _keeps(operator: LinearOperator) -> bool:
+    """Whether a model of offset units (degC) stays in them: as its first block says."""
+    keeps = operator.keeps_constants
+    return next(iter(keeps.values())) if isinstance(keeps, dict) else keeps
+
+
+def _complex_together(
+    operator: LinearOperator, y: Tree, x0: Array | None, x_ref: Array | None
+) -> tuple[Tree, Array | None, Array | None]:
+    """Everything complex where one of the vectors or the operator is.
+
+    Except what is real by its space: real blocks, and all models of a real domain.
+    """
+    domain, range_ = operator.domain, operator.range
+    assert isinstance(domain, Space)
+    sides = range_ if isinstance(range_, Blocks) else {"": range_}
+    vectors = [*engine.leaves(y), *(x for x in (x0, x_ref) if x is not None)]
+    is_complex = any(v.data.dtype.kind == "c" for v in vectors) or domain.kind == "complex"
+    if domain.kind == "real" or not is_complex:
+        return y, x0, x_ref
+
+    def made_complex(x: Array) -> Array:
+        return Array(x.data.astype(of_kind(x.data.dtype, "complex"), copy=False), x.dims)
+
+    def block(name: str, x: Array) -> Array:
+        return x if sides[name].kind == "real" else made_complex(x)
+
+    y = {n: block(n, x) for n, x in y.items()} if isinstance(y, dict) else block("", y)
+    x0 = None if x0 is None else made_complex(x0)
+    x_ref = None if x_ref is None else made_complex(x_ref)
+    return y, x0, x_ref
 
 
 def _damp(damp: Any, operator: LinearOperator, name: str) -> float:
@@ -403,7 +438,7 @@ def _model(
                 raise LabelError(f"{what}: {reason}")
     if origin.unit is not None and unit is not None:
         scale = units.factor(Gain.of(origin.unit), Gain.of(unit))
-        if scale is None:
+        if scale is None or units.mixes_offsets(origin.unit, unit):
             raise UnitError(f"{what} is in {origin.unit}, the model is in {unit}")
         array = array if scale == 1.0 else engine.scaled(scale, array)
     return Array(array.data.astype(floating(array.data.dtype)), array.dims)
@@ -422,7 +457,7 @@ def _limit(operator: LinearOperator, niter: int | None) -> int:
 
 def zero_model(operator: LinearOperator, y: Any, who: str) -> xr.DataArray:
     """A model of zeros, as the solution for these data would be labeled."""
-    y_tree, origins = _admitted_data(operator, y, who)
+    y_tree, origins = _admitted_data(operator, {}, y, who)
     model = engine.zeros_like(operator._run(y_tree, True))
     return _labeled_model(operator, origins, y_tree, model)
 
@@ -435,9 +470,7 @@ def _labeled_model(
     inverse: Gains = (
         {k: g**-1 for k, g in gain.items()} if isinstance(gain, dict) else gain**-1
     )
-    result: xr.DataArray = operator.H._labeled(
-        x, origins, y, inverse, operator.keeps_constants
-    )
+    result: xr.DataArray = operator.H._labeled(x, origins, y, inverse, _keeps(operator))
     return result
 
 
