@@ -11,7 +11,7 @@ from xlops.errors import DTypeError, LabelError, listed
 from xlops.operator import LinearOperator, as_dataset
 from xlops.solvers.solution import Solution
 from xlops.solvers.solve import solve
-from xlops.space import Blocks
+from xlops.space import Blocks, overlaid
 
 __all__ = ["DataArrayOperators", "DatasetOperators"]
 
@@ -230,5 +230,8 @@ def _mapped(operator: LinearOperator, ds: xr.Dataset) -> Any:
                     f"changes, but not all of {listed(operator.domain.dims)}; choose "
                     "variables first, ds[[…]]"
                 )
-    result = xr.Dataset(changed, attrs=ds.attrs)
-    return result.assign({name: ds[name] for name in kept})[list(ds.data_vars)]
+    carried = operator._carry(ds.coords.to_dataset(), adjoint=False)
+    assert isinstance(carried, xr.Dataset)
+    result = overlaid(xr.Dataset(changed, attrs=ds.attrs), carried)
+    # As plain variables: nothing is aligned, labels may differ by their rounding.
+    return result.assign({name: ds[name].variable for name in kept})

@@ -45,6 +45,10 @@ class Adjoint(LinearOperator):
         """The operator whose adjoint this is."""
         return self.operator
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.operator.__dict__["H"] = self  # so that A.H.H is A again
+
     @functools.cached_property
     def token(self) -> str:
         """A name for exactly this operator."""
@@ -96,11 +100,7 @@ class Product(LinearOperator):
     @functools.cached_property
     def factors(self) -> tuple[LinearOperator, ...]:
         """All factors, products in products opened; the last acts first."""
-        return tuple(
-            factor
-            for side in (self.outer, self.inner)
-            for factor in (side.factors if isinstance(side, Product) else (side,))
-        )
+        return (*_factors(self.outer), *_factors(self.inner))
 
     @functools.cached_property
     def token(self) -> str:
@@ -114,6 +114,14 @@ class Product(LinearOperator):
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
         return second._carry(first._carry(coords, adjoint), adjoint)
+
+
+def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
+    if isinstance(operator, Product):
+        return operator.factors
+    if isinstance(operator, Adjoint) and isinstance(operator.operator, Product):
+        return tuple(factor.H for factor in reversed(operator.operator.factors))
+    return (operator,)
 
 
 def _is_mirrored(factors: Sequence[LinearOperator]) -> bool:
@@ -144,12 +152,14 @@ def _composed(
     ends = _each(inner._carry(needed.labels, adjoint=True), domains)
     for name, space in domains.items():
         passing = needed.without([*made.dims, *space.dims])
-        domain[name] = _joined(space, passing, ends[name], space.kind, needed.kind)
+        labels = overlaid(space.labels, ends[name])
+        domain[name] = _joined(space, passing, labels, needed.kind)
     range_ = {}
     ends = _each(outer._carry(made.labels, adjoint=False), ranges)
     for name, space in ranges.items():
         passing = made.without([*needed.dims, *space.dims])
-        range_[name] = _joined(space, passing, ends[name], space.kind, made.kind)
+        labels = space.relabeled(ends[name])
+        range_[name] = _joined(space, passing, labels, made.kind)
     return (
         Blocks(domain) if isinstance(inner.domain, Blocks) else domain[""],
         Blocks(range_) if isinstance(outer.range, Blocks) else range_[""],
@@ -237,14 +247,12 @@ def _each(value: Any, names: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else dict.fromkeys(names, value)
 
 
-def _joined(
-    space: Space, passing: Space, coords: xr.Dataset, kind: Kind, other: Kind
-) -> Space:
-    """A side of a product: its own dims and labels, then what passes through."""
+def _joined(space: Space, passing: Space, labels: xr.Dataset, other: Kind) -> Space:
+    """A side of a product: its own dims, then what passes through."""
     sizes = {**space.sizes, **passing.sizes}
-    labels = overlaid(space.labels, coords)
     outside = [n for n, v in labels.variables.items() if not set(sizes) >= set(v.dims)]
-    return Space(sizes, labels.drop_vars(outside), other if kind == "any" else kind)
+    kind = other if space.kind == "any" else space.kind
+    return Space(sizes, labels.drop_vars(outside), kind)
 
 
 def _composed_gain(outer: LinearOperator, inner: LinearOperator) -> Gains:
@@ -413,7 +421,7 @@ def extended_range(operator: LinearOperator, domain: Space, who: str) -> Space:
         )
     coords = operator._carry(domain.labels, adjoint=False)
     assert isinstance(coords, xr.Dataset)
-    return _joined(made, passing, coords, made.kind, domain.kind)
+    return _joined(made, passing, made.relabeled(coords), domain.kind)
 
 
 def common(parts: Sequence[Coords]) -> xr.Dataset:

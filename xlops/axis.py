@@ -79,7 +79,7 @@ class Axis:
 
     @functools.cached_property
     def numbers(self) -> npt.NDArray[np.float64]:
-        """The labels as float64; dates as seconds since the first.
+        """How far labels lie from the first, as float64; dates in seconds.
 
         Raises
         ------
@@ -91,8 +91,11 @@ class Axis:
         values = self.labels.values
         if self.is_time:
             numbers = _seconds(values)
+        elif values.dtype.kind in "iu" and values.max(initial=0) < 2**62:
+            # In integers: those of nanoseconds since 1970 have more digits than floats.
+            numbers = (values.astype(np.int64) - int(values[0])).astype(np.float64)
         elif values.dtype.kind in "iuf":
-            numbers = values.astype(np.float64)
+            numbers = values.astype(np.float64) - float(values[0])
         else:
             raise LabelError(
                 f"labels of {str(self.dim)!r} are neither numbers nor times "

@@ -179,6 +179,8 @@ class _Graph:
             name = f"weight-{tokenize(self.token, i, chunks)}"
             data = da.from_array(weight.data, chunks=chunks, name=name)
             weight = Array(data, weight.dims)
+        else:
+            weight = Array(_without_empty_chunks(weight.data), weight.dims)
         self.sources.append(weight.data)
         return weight, dict(zip(weight.dims, weight.data.chunks, strict=True))
 
@@ -276,7 +278,7 @@ def _as_lazy(x: Array, step: Step) -> Array:
                 f"{step.name}: the sizes of the chunks of x are not known; call "
                 ".compute_chunk_sizes() on its data first"
             )
-        return x
+        return Array(_without_empty_chunks(x.data), x.dims)
     cuts = {
         dim: chunks
         for weight in step.weights
@@ -286,6 +288,13 @@ def _as_lazy(x: Array, step: Step) -> Array:
     fitting = {dim: c for dim, c in cuts.items() if sum(c) == x.sizes.get(dim)}
     chunks = tuple(fitting.get(dim, (size,)) for dim, size in x.sizes.items())
     return Array(da.from_array(x.data, chunks=chunks), x.dims)
+
+
+def _without_empty_chunks(data: Any) -> Any:
+    """Dask data without chunks of size 0, as selections by a mask leave them."""
+    if all(size for sizes in data.chunks for size in sizes):
+        return data
+    return data.rechunk(tuple(tuple(filter(None, sizes)) for sizes in data.chunks))
 
 
 def _in_one_piece(x: Array, dims: frozenset[Hashable]) -> Array:

@@ -6,7 +6,8 @@ expected and what to do. None of them prints an array.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+import contextlib
+from collections.abc import Hashable, Iterable, Sized
 
 __all__ = [
     "ArgumentError",
@@ -59,11 +60,12 @@ class XlopsWarning(UserWarning):
 
 def shown(value: object) -> str:
     """A value in an error: short ones as they are, others by their type."""
-    text = repr(value)
-    plain = isinstance(value, (str, bytes, bool, int, float, complex, type(None)))
-    if plain or not hasattr(value, "__len__"):
-        return text if len(text) <= 60 else f"{text[:57]}…"
-    return f"a {type(value).__name__}"
+    several = False
+    if isinstance(value, Sized) and not isinstance(value, (str, bytes)):
+        with contextlib.suppress(TypeError):  # quantities have a length, or say so
+            several = len(value) > 0
+    text = f"a {type(value).__name__}" if several else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def listed(names: Iterable[Hashable]) -> str:

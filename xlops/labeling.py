@@ -13,7 +13,7 @@ from xlops import units
 from xlops.axis import Axis
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError, UnitError, listed
-from xlops.space import Space, overlaid
+from xlops.space import Space
 from xlops.windows import Array
 
 __all__ = ["Origin", "admitted", "labeled"]
@@ -178,7 +178,7 @@ def labeled(
         # The unit keeps its place among the attributes.
         attrs = {k: v for k, v in origin.attrs.items() if k in attrs or k == "units"}
         attrs["units"] = unit
-    labels = overlaid(space.labels, coords)
+    labels = space.relabeled(coords)
     result = xr.DataArray(data, coords=labels.coords, dims=array.dims, attrs=attrs)
     result.name = origin.name  # xarray would take the name of a Dask array for None
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import xarray as xr
 from dask.tokenize import tokenize
@@ -314,6 +314,19 @@ class LinearOperator(abc.ABC):
         self._check_term(other)
         return self.__add__(-other)
 
+    def __rmatmul__(self, other: Any) -> NoReturn:
+        raise DTypeError(
+            f"{type(other).__name__} @ {self}: an operator stands left of what it acts on, "
+            "A @ x"
+        )
+
+    def __radd__(self, other: Any) -> NoReturn:
+        raise DTypeError(
+            f"{self}: only operators are added to it, got {type(other).__name__}"
+        )
+
+    __rsub__ = __radd__
+
     def _check_term(self, other: Any) -> None:
         if not isinstance(other, LinearOperator):
             raise DTypeError(
@@ -333,6 +346,11 @@ class LinearOperator(abc.ABC):
 
     def __hash__(self) -> int:
         return hash(self.token)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is derived is derived again.
+        derived = ("H", "_step", "_kept")
+        return {k: v for k, v in self.__dict__.items() if k not in derived}
 
     # --- words ----------------------------------------------------------------------
 
@@ -473,11 +491,6 @@ class Elementary(LinearOperator):
             return coords.isel(follow)
         gone = [dim for dim in given.dims if dim not in self._kept]
         return coords.drop_dims(gone, errors="ignore")
-
-    def __getstate__(self) -> dict[str, Any]:
-        # What is derived is derived again.
-        derived = ("H", "_step", "_kept")
-        return {k: v for k, v in self.__dict__.items() if k not in derived}
 
 
 def as_dataset(blocks: dict[str, xr.DataArray]) -> xr.Dataset | dict[str, xr.DataArray]:

@@ -168,6 +168,19 @@ class Space:
             for dim, size in self._sizes.items()
         }
 
+    def relabeled(self, coords: xr.Dataset) -> xr.Dataset:
+        """The labels of a result in this space, whose input still had these coordinates.
+
+        Dims are labeled by the space. Auxiliary coordinates are those of the input, then
+        those of the space that it did not have.
+        """
+        return overlaid(overlaid(self._indexes, coords), self._labels)
+
+    @functools.cached_property
+    def _indexes(self) -> xr.Dataset:
+        labels = self._labels
+        return labels.drop_vars([n for n in labels.variables if n not in labels.xindexes])
+
     # --- comparing ------------------------------------------------------------------
 
     @functools.cached_property

@@ -172,14 +172,16 @@ def run(
 ) -> Solution:
     """Solve a labeled problem by a method; the arguments are those of the solvers."""
     who = name
-    _check_arguments(operator, niter, tol, preconditioner, who)
+    _check_arguments(operator, niter, tol, callback, progress, who)
     operator, scales = _in_one_unit(operator)
     y_tree, origins = _admitted_data(operator, scales, y, who)
+    block = next(iter(origins))
+    _check_preconditioner(preconditioner, operator, y[block] if block else y, who)
     unit = _model_unit(operator, origins)
     limit = _limit(operator, niter)
     start = _model(x0, "x0", operator, y, origins, y_tree, unit)
     pull = _model(x_ref, "x_ref", operator, y, origins, y_tree, unit)
-    y_tree, start, pull = _complex_together(operator, y_tree, start, pull)
+    y_tree, start, pull = _complex_together(operator, preconditioner, y_tree, start, pull)
     problem = Problem(
         operator, y_tree, _damp(damp, operator, name), start, pull, preconditioner
     )
@@ -238,7 +240,8 @@ def _iterate(
                 reason = Reason.BREAKDOWN
             elif callback is not None and done:
                 x = functools.partial(label, step.x)
-                if callback(Status(done, *norms[-1], x)) is False:
+                goes_on = callback(Status(done, *norms[-1], x))
+                if isinstance(goes_on, (bool, np.bool_)) and not goes_on:
                     reason = Reason.CALLBACK
             if reason is None and done >= limit:
                 reason = Reason.NITER
@@ -251,7 +254,7 @@ def _iterate(
 
 
 def _check_arguments(
-    operator: Any, niter: Any, tol: Any, preconditioner: Any, who: str
+    operator: Any, niter: Any, tol: Any, callback: Any, progress: Any, who: str
 ) -> None:
     if not isinstance(operator, LinearOperator):
         raise DTypeError(f"{who} solves for an operator, got {type(operator).__name__}")
@@ -265,8 +268,22 @@ def _check_arguments(
         raise ArgumentError(
             f"{who}: niter must be a whole number from 0 on, got {shown(niter)}"
         )
-    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol >= 0:
+    if (
+        isinstance(tol, bool)
+        or not isinstance(tol, (int, float, np.integer, np.floating))
+        or not tol >= 0
+    ):
         raise ArgumentError(f"{who}: tol must be a number from 0 on, got {shown(tol)}")
+    if callback is not None and not callable(callback):
+        raise DTypeError(f"{who}: callback must be callable, got {shown(callback)}")
+    if progress is not None and not isinstance(progress, (bool, np.bool_)):
+        raise DTypeError(f"{who}: progress must be True or False, got {shown(progress)}")
+
+
+def _check_preconditioner(
+    preconditioner: Any, operator: LinearOperator, data: xr.DataArray, who: str
+) -> None:
+    """Raise unless it maps models to models; `data` have the dims that pass through."""
     if preconditioner is None:
         return
     if not isinstance(preconditioner, LinearOperator):
@@ -277,12 +294,19 @@ def _check_arguments(
     domain, range_ = preconditioner.domain, preconditioner.range
     if isinstance(domain, Blocks) or isinstance(range_, Blocks):
         raise LabelError(f"{who}: the preconditioner {preconditioner} maps blocks")
-    shared = Space.of(domain).without(d for d in domain.dims if d not in operator.domain)
-    reason = operator.domain.without(
-        d for d in operator.domain.dims if d not in shared
-    ).difference(shared)
-    if reason is None and not domain.matches(range_):
-        reason = f"it maps {domain} to {range_}"
+    assert isinstance(operator.domain, Space)
+    reason = None if domain.matches(range_) else f"it maps {domain} to {range_}"
+    for dim in domain.dims:
+        if dim in operator.domain:
+            axis = operator.domain.axis(dim)
+        elif dim in data.dims:
+            axis = Axis.of(data, dim)
+        else:
+            reason = f"the model has no dim {str(dim)!r}"
+            break
+        reason = reason or domain.axis(dim).difference(axis)
+    if operator.domain.kind == "real" and domain.kind == "complex":
+        reason = "it is complex, the model is real"
     if reason is not None:
         raise LabelError(
             f"{who}: the preconditioner {preconditioner} does not map the model to "
@@ -368,7 +392,11 @@ def _keeps(operator: LinearOperator) -> bool:
 
 
 def _complex_together(
-    operator: LinearOperator, y: Tree, x0: Array | None, x_ref: Array | None
+    operator: LinearOperator,
+    preconditioner: LinearOperator | None,
+    y: Tree,
+    x0: Array | None,
+    x_ref: Array | None,
 ) -> tuple[Tree, Array | None, Array | None]:
     """Everything complex where one of the vectors or the operator is.
 
@@ -378,7 +406,10 @@ def _complex_together(
     assert isinstance(domain, Space)
     sides = range_ if isinstance(range_, Blocks) else {"": range_}
     vectors = [*engine.leaves(y), *(x for x in (x0, x_ref) if x is not None)]
-    is_complex = any(v.data.dtype.kind == "c" for v in vectors) or domain.kind == "complex"
+    acting = [domain] if preconditioner is None else [domain, preconditioner.domain]
+    is_complex = any(v.data.dtype.kind == "c" for v in vectors) or any(
+        isinstance(space, Space) and space.kind == "complex" for space in acting
+    )
     if domain.kind == "real" or not is_complex:
         return y, x0, x_ref
 
