@@ -1,0 +1,351 @@
+"""The checks for operators find what is wrong with bad ones."""
+
+import functools
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xlops as xl
+from xlops.algebra import Scaled
+from xlops.operator import Elementary
+from xlops.windows import Pointwise, Whole
+
+
+@pytest.fixture
+def x():
+    rng = np.random.default_rng(2)
+    return xr.DataArray(
+        rng.standard_normal((3, 8)),
+        dims=("trace", "time"),
+        coords={
+            "time": ("time", 0.5 * np.arange(8), {"units": "s"}),
+            "trace": [5, 6, 8],
+            "day": ("time", np.arange(8)),
+        },
+    )
+
+
+def on_time(x, forward, adjoint, *, domain=None, range_=None, **kwargs):
+    """An operator along time made of two kernels, right or wrong."""
+    space = xl.Space.of(x.time)
+    return Elementary(
+        domain or space,
+        range_ or space,
+        window=Pointwise(),
+        forward=forward,
+        adjoint=adjoint,
+        params={"kernels": repr((forward, adjoint))},
+        name="suspect",
+        **kwargs,
+    )
+
+
+def turned(x, back):
+    """Multiplication by i, with a factor of the adjoint that may be wrong."""
+    space = xl.Space.of(x.time, kind="complex")
+    forward, adjoint = functools.partial(times, 1j), functools.partial(times, back)
+    return on_time(x, forward, adjoint, domain=space, range_=space)
+
+
+def times(factor, block):
+    return block.data * factor
+
+
+def same(block):
+    return block.data
+
+
+# --- good ones ------------------------------------------------------------------------
+
+
+def good(x):
+    D, F = xl.FirstDerivative(x.time), xl.FFT(x.time)
+    return [
+        D,
+        D.H,
+        F,
+        F.H,
+        xl.FFT(x.time, real=True, nfft=5),
+        xl.Restriction(x.time, [1, 1, 4]),
+        xl.Diagonal(x),
+        xl.Diagonal(x * (1 + 2j)),
+        xl.Mask(x > 0),
+        xl.Zero(x),
+        (2 - 1j) * F,
+        D @ D + D @ D,
+        xl.VStack({"a": D, "b": 2 * D}),
+        xl.VStack({"a": D, "b": 2 * D}).H,
+        on_time(x, same, same),
+        turned(x, -1j),
+    ]
+
+
+def test_good_operators_pass(x):
+    for A in good(x):
+        assert xl.dottest(A) is True
+        assert xl.dottest(A, like=x) is True
+        assert xl.dottest(A, like=x.chunk(trace=2, time=3), seed=9) is True
+        xl.testing.assert_linear(A)
+        xl.testing.assert_linear(A, like=x)
+        xl.testing.assert_linear(A, like=x.chunk(trace=2, time=3))
+
+
+def test_good_operators_pass_in_single_precision(x):
+    for A in good(x):
+        assert xl.dottest(A, like=x.astype("f4"))
+
+
+def test_good_operators_pass_on_complex_data(x):
+    for A in good(x):
+        assert xl.dottest(A, like=x.astype("c16"))
+        xl.testing.assert_linear(A, like=x.astype("c16"))
+
+
+def test_dims_in_any_order(x):
+    for order in (("time", "trace"), ("trace", "time")):
+        assert xl.dottest(xl.FFT(x.time), like=x.transpose(*order))
+
+
+def test_own_dims_of_like_do_not_matter(x):
+    # Only what passes through is taken from it.
+    other = x.isel(time=slice(3)).assign_coords(day=("time", [7, 7, 7]))
+    assert xl.dottest(xl.FirstDerivative(x.time), like=other)
+    xl.testing.assert_linear(xl.FirstDerivative(x.time), like=other)
+
+
+def test_same_seed_same_numbers(x):
+    seen = []
+
+    def kernel(block):
+        seen.append(block.data.copy())
+        return block.data
+
+    A = on_time(x, kernel, kernel)
+    for seed in (3, 3, 4):
+        xl.dottest(A, like=x, seed=seed)
+    one, two, three = seen[:2], seen[2:4], seen[4:]
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, three)
+    # both vectors are random, and not the same
+    assert not np.array_equal(one[0], one[1])
+
+
+# --- wrong adjoints -------------------------------------------------------------------
+
+
+def shifted(block):
+    return np.roll(block.data, 1, axis=block.dims.index("time"))
+
+
+BAD_ADJOINTS = {
+    "factor": (functools.partial(times, 2.0), same),
+    "sign": (functools.partial(times, 2.0), functools.partial(times, -2.0)),
+    "slight": (same, functools.partial(times, 1 + 1e-10)),
+    "shifted": (same, shifted),
+    "shifted the wrong way": (shifted, shifted),
+    "zero": (same, functools.partial(times, 0.0)),
+    "nan": (same, functools.partial(times, np.nan)),
+}
+
+
+@pytest.mark.parametrize("how", BAD_ADJOINTS)
+@pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
+def test_wrong_adjoints_are_found(x, how, lazy):
+    A = on_time(x, *BAD_ADJOINTS[how])
+    like = x.chunk(trace=2) if lazy else x
+    good = xl.Identity(x.time)
+    for operator in (A, A.H, 3 * A, good @ A, A + good, xl.VStack({"g": good, "b": A})):
+        with pytest.raises(AssertionError, match="dot test") as caught:
+            xl.dottest(operator, like=like)
+        assert str(operator) in str(caught.value)
+        assert len(str(caught.value)) < 600
+
+
+def test_wrong_imaginary_part_is_found(x):
+    for like in (None, x, x.astype(complex)):
+        assert xl.dottest(turned(x, -1j), like=like)
+        with pytest.raises(AssertionError, match="suspect fails"):
+            xl.dottest(turned(x, 1j), like=like)
+
+
+def conjugated(block):
+    return np.conj(block.data)
+
+
+def test_conjugation_is_linear_over_real_numbers_only(x):
+    like = x.astype(complex)
+    honest = on_time(x, conjugated, conjugated, clinear=False)
+    assert xl.dottest(honest, like=like)
+    xl.testing.assert_linear(honest, like=like)
+    wrong = on_time(x, conjugated, conjugated)
+    with pytest.raises(AssertionError, match="imaginary"):
+        xl.dottest(wrong, like=like)
+    with pytest.raises(AssertionError, match="not linear"):
+        xl.testing.assert_linear(wrong, like=like)
+
+
+def test_tolerance(x):
+    slightly = on_time(x, same, functools.partial(times, 1 + 1e-8))
+    with pytest.raises(AssertionError):
+        xl.dottest(slightly, like=x)
+    assert xl.dottest(slightly, like=x, tol=1e-6)
+    with pytest.raises(AssertionError):
+        xl.dottest(slightly, like=x, tol=1e-10)
+    rounded = on_time(x, same, functools.partial(times, 1 + 1e-3))
+    with pytest.raises(AssertionError):
+        xl.dottest(rounded, like=x.astype("f4"))
+
+
+def test_zero_operators_are_fine(x):
+    assert xl.dottest(
+        on_time(x, functools.partial(times, 0.0), functools.partial(times, 0))
+    )
+
+
+def test_orthogonal_vectors_do_not_hide_errors(x):
+    # The bound counts both ways, not their inner product.
+    projected = xl.Mask(x.time < 0)
+    A = on_time(x, same, functools.partial(times, 2.0))
+    with pytest.raises(AssertionError):
+        xl.dottest(A + projected, like=x)
+
+
+# --- wrong labels ---------------------------------------------------------------------
+
+
+class Mislabeled(Scaled):
+    """An operator whose results lose or change labels."""
+
+    def __init__(self, operator, change):
+        super().__init__(operator, 1.0)
+        self.change = change
+        self.name = "mislabeled"
+
+    def apply(self, x):
+        return self.change(super().apply(x))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y: y.drop_vars("time"),
+        lambda y: y.drop_vars("day"),
+        lambda y: y.assign_coords(time=("time", y.time.values + 1e-12, y.time.attrs)),
+        lambda y: y.assign_coords(time=("time", y.time.values)),
+        lambda y: y.assign_coords(time=("time", y.time.values.astype("f4"), y.time.attrs)),
+        lambda y: y.assign_coords(day=("time", np.arange(8) + 1)),
+        lambda y: y.transpose("trace", "time"),
+    ],
+    ids=["dropped", "aux", "drift", "attrs", "dtype", "aux changed", "order"],
+)
+def test_wrong_labels_are_found(x, change):
+    A = Mislabeled(xl.Identity(x.time), change)
+    with pytest.raises(AssertionError, match="mislabeled"):
+        xl.dottest(A, like=x)
+
+
+def test_wrong_labels_of_the_adjoint_are_found(x):
+    class Turned(Mislabeled):
+        @property
+        def H(self):
+            return Mislabeled(self.operator.H, self.change)
+
+        def apply(self, x):
+            return Scaled.apply(self, x)
+
+    A = Turned(xl.FFT(x.time), lambda y: y.drop_vars("day"))
+    with pytest.raises(AssertionError, match="day"):
+        xl.dottest(A, like=x)
+
+
+def test_wrong_shapes_are_found(x):
+    def cut(block):
+        return block.data[..., :-1]
+
+    A = Elementary(
+        xl.Space.of(x.time),
+        xl.Space.of(x.time),
+        window=Whole({"time": 8}, {"time": 8}),
+        forward=cut,
+        adjoint=cut,
+        params={},
+        name="suspect",
+    )
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        xl.dottest(A, like=x)
+
+
+# --- operators that are not linear ----------------------------------------------------
+
+
+def squared(block):
+    return block.data**2
+
+
+def plus_one(block):
+    return block.data + 1
+
+
+def rectified(block):
+    return np.abs(block.data)
+
+
+def clipped(block):
+    return np.clip(block.data, -1, 1)
+
+
+def rounded_to_tenths(block):
+    return np.round(block.data, 10)
+
+
+@pytest.mark.parametrize(
+    "kernel", [squared, plus_one, rectified, clipped, rounded_to_tenths]
+)
+@pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
+def test_operators_that_are_not_linear_are_found(x, kernel, lazy):
+    A = on_time(x, kernel, same)
+    like = x.chunk(trace=2) if lazy else x
+    with pytest.raises(AssertionError, match="suspect is not linear"):
+        xl.testing.assert_linear(A, like=like)
+    with pytest.raises(AssertionError, match="not linear"):
+        xl.testing.assert_linear(xl.VStack({"good": xl.Identity(x.time), "bad": A}), like)
+    with pytest.raises(AssertionError, match="not linear"):
+        xl.testing.assert_linear(xl.Identity(x.time) + A, like)
+
+
+def test_operators_that_give_nan_are_found(x):
+    A = on_time(x, functools.partial(times, np.nan), same)
+    with pytest.raises(AssertionError, match="not linear"):
+        xl.testing.assert_linear(A, like=x)
+
+
+def test_small_operators_that_are_not_linear_are_found(x):
+    # Relative to the largest value, also where all values are small.
+    A = on_time(x, lambda block: 1e-15 * block.data**2, same)
+    with pytest.raises(AssertionError, match="not linear"):
+        xl.testing.assert_linear(A, like=x)
+
+
+def test_single_precision_is_allowed_for(x):
+    xl.testing.assert_linear(xl.FirstDerivative(x.time), like=x.astype("f4"))
+    with pytest.raises(AssertionError, match="not linear"):
+        xl.testing.assert_linear(on_time(x, squared, same), like=x.astype("f4"))
+
+
+# --- arguments ------------------------------------------------------------------------
+
+
+def test_only_operators_are_checked(x):
+    for check in (xl.dottest, xl.testing.assert_linear):
+        for thing in (3, x, np.eye(3), None):
+            with pytest.raises(xl.DTypeError, match="operator") as caught:
+                check(thing)
+            assert type(thing).__name__ in str(caught.value)
+
+
+def test_inputs_are_left_alone(x):
+    before = x.copy(deep=True)
+    xl.dottest(xl.FirstDerivative(x.time), like=x)
+    xl.testing.assert_linear(xl.FirstDerivative(x.time), like=x)
+    xr.testing.assert_identical(x, before)
