@@ -476,6 +476,54 @@ def test_blocks_from_a_dataset(trace):
     assert_close(solution.x, 7 / 5 * trace.values, 1e-13)
 
 
+def test_blocks_laid_out_in_other_ways(trace):
+    I = xl.Identity(trace.time)
+    V = xl.VStack({"one": I, "two": I})
+    for one, two in (
+        (trace, 3 * trace.T),
+        (trace.chunk(time=3), 3 * trace.T.chunk(time=8, shot=1)),
+        (trace.chunk(time=3), 3 * trace.T),
+        (trace, 3 * trace.T.chunk(time=3)),
+    ):
+        two = two.assign_attrs(trace.attrs)
+        solution = xl.cgls(V, {"one": one, "two": two}, **TIGHT)
+        assert solution.x.dims == trace.dims
+        assert_close(solution.x, 2 * trace.values, 1e-13)
+        assert solution.residual["two"].dims == ("time", "shot")
+        assert_close(solution.residual["two"], trace.values.T, 1e-13)
+
+
+def test_blocks_of_other_precision(trace):
+    I = xl.Identity(trace.time)
+    V = xl.VStack({"one": I, "two": I})
+    for one, two, dtype in (
+        (trace.astype("f4"), trace, "f8"),
+        (trace, trace.astype("f4"), "f8"),
+        (trace.astype("f4"), trace.astype("f4"), "f4"),
+        (trace, 1j * trace, "c16"),
+        (1j * trace, trace, "c16"),
+    ):
+        one, two = one.assign_attrs(trace.attrs), two.assign_attrs(trace.attrs)
+        x = xl.cgls(V, {"one": one, "two": two}, tol=1e-6).x
+        assert x.dtype == np.dtype(dtype)
+        assert_close(x, (one.values + two.values) / 2, 1e-6)
+
+
+def test_blocks_whose_passing_dims_differ(trace):
+    I = xl.Identity(trace.time)
+    V = xl.VStack({"one": I, "two": I})
+    for word, two in {
+        "'shot'": trace.isel(shot=0),
+        "index 0": trace.assign_coords(shot=[1, 2]),
+        "other size": trace.isel(shot=[0]),
+    }.items():
+        blocks = {"one": trace.chunk(), "two": two.chunk()}
+        with refused(xl.LabelError, "'one'", "'two'", word):
+            xl.cgls(V, blocks, callback=never)
+        with refused(xl.LabelError, "'one'", "'two'", word):
+            V.H @ blocks
+
+
 # --- complex values, real-linear operators --------------------------------------------
 
 
@@ -633,7 +681,7 @@ def test_dask_does_what_numpy_does(trace, method, chunks):
     assert lazy.x.chunks is not None
     assert_close(lazy.x, plain.x.values, 1e-12)
     xr.testing.assert_allclose(lazy.history, plain.history, rtol=1e-11)
-    assert lazy.x.drop_vars(["time", "shot"]).attrs == plain.x.attrs
+    assert lazy.x.attrs == plain.x.attrs
     assert lazy.iterations == plain.iterations
     assert lazy.reason is plain.reason
 
@@ -687,6 +735,23 @@ def test_data_are_read_once_per_solve(trace):
     reads.clear()
     y = trace.copy(data=data)
     xl.cgls(xl.FirstDerivative(trace.time) @ xl.Identity(trace), y, niter=5, tol=0)
+    assert len(reads) == data.npartitions
+
+
+@pytest.mark.parametrize("solver", [xl.cgls, xl.cg])
+@pytest.mark.parametrize("name", ["x0", "x_ref"])
+def test_lazy_models_are_read_once(trace, solver, name):
+    reads = []
+
+    def read(block):
+        reads.append(1)
+        return block
+
+    data = trace.chunk(time=5).data.map_blocks(read, dtype=trace.dtype, meta=trace.data)
+    reads.clear()
+    A = xl.Identity(trace) + xl.Mask(trace > 0)
+    given = {name: trace.copy(data=data)}
+    solver(A, trace.chunk(time=5), **given, damp=1.0, niter=5, tol=0)
     assert len(reads) == data.npartitions
 
 
@@ -929,6 +994,17 @@ def test_offset_units_of_data(trace):
     bent = xl.cgls(xl.SecondDerivative(y.time), y, niter=2)
     assert bent.x.attrs["units"] == "delta_degC s2"
     assert "standard_name" not in bent.x.attrs
+
+
+def test_offset_units_do_not_mix(trace):
+    # Celsius and kelvin differ by more than a factor.
+    I = xl.Identity(trace.time)
+    warm, kelvin = trace.assign_attrs(units="degC"), trace.assign_attrs(units="K")
+    for name in ("x0", "x_ref"):
+        with refused(xl.UnitError, name, "K", "degC"):
+            xl.cgls(I, warm, **{name: kelvin})
+    with refused(xl.UnitError, "'a'", "'b'", "degC", "K"):
+        xl.cgls(xl.VStack({"a": I, "b": I}), {"a": warm, "b": kelvin})
 
 
 # --- before any work ------------------------------------------------------------------
