@@ -29,6 +29,8 @@ __all__ = ["Adjoint", "Product", "Scaled", "Sum"]
 class Adjoint(LinearOperator):
     """The Euclidean adjoint of an operator."""
 
+    _gives_back = True
+
     def __init__(self, operator: LinearOperator) -> None:
         self.operator = operator
         self.domain, self.range = operator.range, operator.domain

@@ -150,7 +150,7 @@ def plain(data: Any, who: str) -> Any:
 
 
 def labeled(
-    array: Array, space: Space, coords: xr.Dataset, origin: Origin, unit: str | None
+    array: Array, labels: xr.Dataset, origin: Origin, unit: str | None
 ) -> xr.DataArray:
     """A result with its labels.
 
@@ -158,10 +158,8 @@ def labeled(
     ----------
     array : Array
         The plain result.
-    space : Space
-        The labels that the operator gives it.
-    coords : Dataset
-        Coordinates of the input that are still true.
+    labels : Dataset
+        Its coordinates.
     origin : Origin
         Name, attributes and form of units of the input.
     unit : str or None
@@ -178,7 +176,6 @@ def labeled(
         # The unit keeps its place among the attributes.
         attrs = {k: v for k, v in origin.attrs.items() if k in attrs or k == "units"}
         attrs["units"] = unit
-    labels = space.relabeled(coords)
     result = xr.DataArray(data, coords=labels.coords, dims=array.dims, attrs=attrs)
     result.name = origin.name  # xarray would take the name of a Dask array for None
     return result

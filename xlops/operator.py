@@ -15,7 +15,7 @@ from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Origin, admitted, labeled
-from xlops.space import Blocks, Space
+from xlops.space import Blocks, Space, overlaid
 from xlops.units import ONE, Gain
 from xlops.windows import Array, Kernel, Selection, Step, WindowRule, placed
 
@@ -70,6 +70,8 @@ class LinearOperator(abc.ABC):
     clinear: bool
     traits: frozenset[str] = frozenset()
     keeps_constants: Keeps = False
+    # Whether its range has been somebody's domain, and so knows its labels best.
+    _gives_back: ClassVar[bool] = False
 
     # NumPy numbers leave `number * operator` to the operator.
     __array_ufunc__: ClassVar[None] = None
@@ -232,7 +234,10 @@ class LinearOperator(abc.ABC):
             own = gain[name] if isinstance(gain, dict) else gain
             constant = keeps[name] if isinstance(keeps, dict) else keeps
             unit = units.apply(own, first.unit, constant, self.name)
-            return labeled(array, space, kept, first, unit)
+            labels = (
+                overlaid(space.labels, kept) if self._gives_back else space.relabeled(kept)
+            )
+            return labeled(array, labels, first, unit)
 
         if isinstance(result, dict):
             assert isinstance(coords, dict) and isinstance(self.range, Blocks)

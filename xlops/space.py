@@ -172,8 +172,17 @@ class Space:
         """The labels of a result in this space, whose input still had these coordinates.
 
         Dims are labeled by the space. Auxiliary coordinates are those of the input, then
-        those of the space that it did not have.
+        those of the space that it did not have, or had with the same values.
         """
+        own = self._labels.variables
+        shared = [n for n in coords.variables if n in own and n not in self._indexes]
+        again = [n for n in shared if _equal(coords.variables[n], own[n])]
+        turned = {
+            n: coords.variables[n].transpose(*own[n].dims)
+            for n in shared
+            if n not in again and set(coords.variables[n].dims) == set(own[n].dims)
+        }
+        coords = coords.drop_vars(again).assign_coords(turned) if shared else coords
         return overlaid(overlaid(self._indexes, coords), self._labels)
 
     @functools.cached_property
@@ -416,3 +425,16 @@ def _along(coords: Any, dims: Iterable[Hashable]) -> xr.Dataset:
         if not variable.dims or not inside.issuperset(variable.dims)
     ]
     return labels.drop_vars(outside) if outside else labels
+
+
+def _equal(one: xr.Variable, other: xr.Variable) -> bool:
+    """Whether two variables have the same values, whatever the order of their dims.
+
+    Of lazy ones only their names are compared: nothing is computed.
+    """
+    if set(one.dims) != set(other.dims):
+        return False
+    lazy = [variable.chunks is not None for variable in (one, other)]
+    if any(lazy):
+        return all(lazy) and getattr(one.data, "name", 0) == getattr(other.data, "name", 1)
+    return bool(one.transpose(*other.dims).equals(other))
