@@ -177,7 +177,7 @@ SELECTION = [
         "all rows", lambda d: R(d.offset, [*range(d.sizes["offset"])]), integers="always"
     ),
     Entry("one row", lambda d: R(d.time, [-1]), tasks=2, integers="always"),
-    Entry("unsorted rows", lambda d: R(d.offset, [4, 1, -2, 0]), integers="always"),
+    Entry("unsorted rows", lambda d: R(d.offset, [4, 1, -3, 0]), integers="always"),
     Entry("repeated rows", lambda d: R(d.offset, [0, 2, 2, 4]), integers="forward"),
     Entry(
         "unsorted, repeated rows", lambda d: R(d.time, [3, 0, 3, -1]), integers="forward"

@@ -476,7 +476,7 @@ def test_tasks_per_chunk(entry):
     for A, x in both_ways(entry, sizes=(12, 12, 12)):
         x = x.chunk({dim: -(-size // 3) for dim, size in x.sizes.items()})
         y = A @ x
-        tasks = dict(y.__dask_graph__()).keys() - dict(x.__dask_graph__()).keys()
+        tasks = y.data.__dask_graph__().keys() - x.data.__dask_graph__().keys()
         chunks = y.data.npartitions
         # The operator itself is one more node, and so is each of its arrays.
         assert len(tasks) <= entry.tasks * chunks + 2

@@ -7,7 +7,8 @@ from typing import Any
 
 import xarray as xr
 
-from xlops.errors import DTypeError, LabelError, listed
+from xlops.axis import Axis
+from xlops.errors import DTypeError, LabelError, XlopsError, listed
 from xlops.operator import LinearOperator, as_dataset
 from xlops.solvers.solution import Solution
 from xlops.solvers.solve import solve
@@ -154,7 +155,7 @@ class DatasetOperators:
         Solution, or dict of Solution
             One where A makes blocks, else one by the name of each variable.
         """
-        if isinstance(operator.range, Blocks):
+        if not isinstance(operator, LinearOperator) or isinstance(operator.range, Blocks):
             return solve(operator, self._obj, *args, **kwargs)
         return {
             name: solve(operator, self._obj[name], *args, **kwargs)
@@ -213,25 +214,39 @@ def _mapped(operator: LinearOperator, ds: xr.Dataset) -> Any:
             raise LabelError(
                 f"{operator} makes blocks of each variable ({listed(names)}); choose one"
             )
-        return as_dataset(operator.apply(ds[names[0]]))
-    changed = {name: operator.apply(ds[name]) for name in names}
-    first = next(iter(changed.values()))
+        return as_dataset(_applied(operator, ds, names[0]))
+    changed = {name: _applied(operator, ds, name) for name in names}
+    made = next(iter(changed.values()))
     kept = [name for name in ds.data_vars if name not in changed]
     for name in kept:
-        for dim in ds[name].dims:
-            fits = dim not in operator.domain or (
-                dim in first.sizes
-                and first.sizes[dim] == ds.sizes[dim]
-                and operator.range == operator.domain
-            )
-            if not fits:
-                raise LabelError(
-                    f"variable {str(name)!r} has dim {str(dim)!r}, whose labels {operator} "
-                    f"changes, but not all of {listed(operator.domain.dims)}; choose "
-                    "variables first, ds[[…]]"
-                )
+        _check_fits(ds, name, made, operator)
     carried = operator._carry(ds.coords.to_dataset(), adjoint=False)
     assert isinstance(carried, xr.Dataset)
     result = overlaid(xr.Dataset(changed, attrs=ds.attrs), carried)
+    for name in kept:
+        result = overlaid(result, ds[name].coords.to_dataset())
     # As plain variables: nothing is aligned, labels may differ by their rounding.
     return result.assign({name: ds[name].variable for name in kept})
+
+
+def _applied(operator: LinearOperator, ds: xr.Dataset, name: Hashable) -> Any:
+    try:
+        return operator.apply(ds[name])
+    except XlopsError as error:
+        raise type(error)(f"variable {str(name)!r}: {error}") from None
+
+
+def _check_fits(
+    ds: xr.Dataset, name: Hashable, made: xr.DataArray, operator: LinearOperator
+) -> None:
+    """Raise unless a variable that stays has the labels of what the operator made."""
+    who = f"variable {str(name)!r} stays as it is, but does not fit what {operator} makes"
+    if name in made.coords or name in made.dims:
+        raise LabelError(f"{who}: that has a coordinate or dim of this name; rename one")
+    for dim in ds[name].dims:
+        if dim not in made.dims:
+            continue
+        new, old = Axis.of(made, dim), Axis.of(ds, dim)
+        reason = new.difference(old) or old.difference(new)
+        if reason is not None:
+            raise LabelError(f"{who}: {reason}, or choose variables first, ds[[…]]")

@@ -450,9 +450,23 @@ def _lazy_dot(arrays: Sequence[Any]) -> Any:
 
 def _partial_dot(*arrays: NDArray) -> NDArray:
     """Σ Re⟨x, y⟩ of arrays x, y, x, y, …, as an array of one element."""
-    flat = [np.ascontiguousarray(array) for array in arrays]
-    value = sum(np.vdot(x, y).real for x, y in zip(flat[::2], flat[1::2], strict=True))
+    value = sum(_real_dot(x, y) for x, y in zip(arrays[::2], arrays[1::2], strict=True))
     return np.full((1,) * arrays[0].ndim, value, dtype=np.float64)
+
+
+def _real_dot(x: NDArray, y: NDArray) -> float:
+    """Re⟨x, y⟩ in double precision: squares of single precision soon leave its range."""
+    if x.dtype != y.dtype:
+        dtype = np.result_type(x, y)
+        x, y = x.astype(dtype), y.astype(dtype)
+    # Real and imaginary parts side by side: the real part of the product is their dot.
+    x, y = (np.ascontiguousarray(a).ravel().view(a.real.dtype) for a in (x, y))
+    if x.dtype == np.float64:
+        return float(np.dot(x, y))
+    pieces = (slice(i, i + 65536) for i in range(0, x.size, 65536))
+    return float(
+        sum(np.dot(x[p].astype(np.float64), y[p].astype(np.float64)) for p in pieces)
+    )
 
 
 def shares_memory(array: Array, tree: Tree) -> bool:

@@ -15,6 +15,7 @@ from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Origin, admitted, labeled
+from xlops.options import options
 from xlops.space import Blocks, Space, overlaid
 from xlops.units import ONE, Gain
 from xlops.windows import Array, Kernel, Selection, Step, WindowRule, placed
@@ -371,8 +372,15 @@ class LinearOperator(abc.ABC):
         if isinstance(gain, Gain):
             gain = {"": gain}
         shown = ", ".join(f"{name} {g}".strip() for name, g in gain.items())
-        lines.append(f"  units:  {shown}")
-        return "\n".join(lines)
+        lines += [f"  units:  {shown}", *self._details()]
+        width = options().display_width
+        return "\n".join(
+            line if len(line) <= width else f"{line[: width - 1]}…" for line in lines
+        )
+
+    def _details(self) -> list[str]:
+        """Further lines of the repr."""
+        return []
 
 
 def _side(title: str, side: Space | Blocks) -> list[str]:
@@ -498,16 +506,17 @@ class Elementary(LinearOperator):
         return coords.drop_dims(gone, errors="ignore")
 
 
-def as_dataset(blocks: dict[str, xr.DataArray]) -> xr.Dataset | dict[str, xr.DataArray]:
+def as_dataset(blocks: Any) -> Any:
     """Blocks as a Dataset where their labels agree, else as they are."""
     if not isinstance(blocks, dict):
         return blocks
-    try:
-        merged = xr.Dataset({name: block.rename(name) for name, block in blocks.items()})
-    except ValueError:  # one dim, two sizes
+    coords = xr.Dataset()
+    for block in blocks.values():
+        for other in blocks.values():
+            for dim in set(block.dims) & set(other.dims):
+                if Axis.of(block, dim).difference(Axis.of(other, dim)) is not None:
+                    return blocks
+        coords = overlaid(coords, block.coords.to_dataset())
+    if any(name in coords.variables or name in coords.dims for name in blocks):
         return blocks
-    agree = all(
-        dict(block.sizes) == {d: merged.sizes[d] for d in block.dims}
-        for block in blocks.values()
-    )
-    return merged if agree else blocks
+    return coords.assign({name: block.variable for name, block in blocks.items()})

@@ -125,9 +125,8 @@ class VStack(LinearOperator):
             carried[key] = part
         return carried
 
-    def __repr__(self) -> str:
-        blocks = [f"  {key} = {operator}" for key, operator in self.operators.items()]
-        return "\n".join([super().__repr__(), *blocks])
+    def _details(self) -> list[str]:
+        return [f"  {key} = {operator}" for key, operator in self.operators.items()]
 
 
 def _gain(operator: LinearOperator) -> Gain:

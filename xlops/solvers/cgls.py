@@ -70,7 +70,8 @@ def cgls(
 
     Notes
     -----
-    Eager: with Dask every iteration is one submission, and x comes back persisted.
+    Eager: with Dask every iteration is one submission, and x comes back persisted. Lazy
+    weights of A are computed in each of them: persist those that fit into memory.
 
     References
     ----------

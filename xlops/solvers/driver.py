@@ -82,7 +82,7 @@ class Problem:
     x0: Array | None
     x_ref: Array | None
     preconditioner: LinearOperator | None
-    _nan: Any = None
+    _is_checked: bool = False
 
     def forward(self, x: Tree) -> Tree:
         """``A x``, laid out as y is."""
@@ -139,19 +139,20 @@ class Problem:
 
     def persist(self, *values: Any) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
-        if self._nan is None:
-            self._nan = engine.count_nan(self.y)
-            *values_, count = engine.persist(*values, self._nan)
-            if count:
-                raise DataError(
-                    f"the data have {int(count)} NaN, which a solver would spread over "
-                    "the whole model; leave them out with xl.Mask(y.notnull()): it "
-                    "makes them exact zeros, in the data (mask @ y) and in the "
-                    "operator (mask @ A)"
-                )
-            self._nan = 0
-            return tuple(values_)
-        return engine.persist(*values)
+        if self._is_checked:
+            return engine.persist(*values)
+        # The first time: NaN are counted, and what every iteration reads is kept.
+        pull = {} if self.x_ref is None else {"": self.x_ref}
+        *results, pull, count = engine.persist(*values, pull, engine.count_nan(self.y))
+        if count:
+            raise DataError(
+                f"the data have {int(count)} NaN, which a solver would spread over the "
+                "whole model; leave them out with xl.Mask(y.notnull()): it makes them "
+                "exact zeros, in the data (mask @ y) and in the operator (mask @ A)"
+            )
+        self.x_ref = pull.get("")
+        self._is_checked = True
+        return tuple(results)
 
 
 @units.one_warning()
@@ -223,6 +224,8 @@ def _iterate(
     norms: list[tuple[float, float]] = []
     with tqdm(total=limit, desc=name, disable=not shown, leave=True) as bar:
         for step in iterator:
+            if step.broken:
+                return step, norms, Reason.BREAKDOWN
             norms.append((step.residual_norm, step.gradient_norm))
             done = len(norms) - 1
             start = norms[0][1]
@@ -236,8 +239,6 @@ def _iterate(
                 reason = Reason.EXACT
             elif step.gradient_norm <= tol * start:
                 reason = Reason.TOLERANCE
-            elif step.broken:
-                reason = Reason.BREAKDOWN
             elif callback is not None and done:
                 x = functools.partial(label, step.x)
                 goes_on = callback(Status(done, *norms[-1], x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from xlops.errors import ArgumentError
+from xlops.errors import ArgumentError, DTypeError
 from xlops.operator import LinearOperator, offer
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
@@ -43,6 +43,8 @@ def solve(
 
     Raises
     ------
+    DTypeError
+        Where A is no operator.
     ArgumentError
         For an unknown method, and as the solver says.
 
@@ -56,6 +58,8 @@ def solve(
     >>> (A / y).values.round(6)
     array([1., 2.])
     """
+    if not isinstance(A, LinearOperator):
+        raise DTypeError(f"solve solves for an operator, got {type(A).__name__}")
     if method not in _methods:
         known = ", ".join(map(repr, _methods))
         raise ArgumentError(f"solve: no method {method!r}; there are {known}")
