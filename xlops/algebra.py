@@ -439,10 +439,21 @@ def common(parts: Sequence[Coords]) -> xr.Dataset:
 
 def is_scalar(value: object) -> bool:
     """Whether an operator can be multiplied by this: a number, or a quantity of one."""
-    number = units.split(value)[0]
+    number = _number_and_unit(value)[0]
     if isinstance(number, (numbers.Number, np.generic)):
         return True
     return isinstance(number, np.ndarray) and number.ndim == 0
+
+
+def _number_and_unit(value: Any) -> tuple[Any, Gain | None]:
+    """A scalar and its unit: a number, a quantity, or a DataArray without dims."""
+    if not isinstance(value, xr.DataArray):
+        return units.split(value)
+    if value.ndim or engine.is_lazy(value.data):
+        return value, None
+    number, gain = units.split(value.data)
+    text = value.attrs.get("units")
+    return number, Gain.of(text) if gain is None and isinstance(text, str) else gain
 
 
 def scaled(value: Any, operator: LinearOperator) -> LinearOperator:
@@ -453,8 +464,14 @@ def scaled(value: Any, operator: LinearOperator) -> LinearOperator:
     ArgumentError
         Where the number is not finite.
     """
-    number, given = units.split(value)
-    number = np.asarray(number).item()
+    given_number, given = _number_and_unit(value)
+    try:
+        is_complex = np.iscomplexobj(given_number)
+        number = complex(given_number) if is_complex else float(given_number)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(
+            f"{operator} cannot be scaled by {shown(given_number)}"
+        ) from error
     gain = operator.gain
     if given is None:
         return Scaled(operator, number)

@@ -151,7 +151,8 @@ class Axis:
             return None
         error = np.abs(np.diff(self.numbers) - self.step)
         worst = int(np.argmax(error))
-        allowed = max(tolerance * abs(self.step), self.rounding)
+        rounding = min(self.rounding, abs(self.step) / 4)
+        allowed = max(tolerance * abs(self.step), rounding)
         return worst if error[worst] > allowed else None
 
     @property
@@ -214,9 +215,13 @@ class Axis:
                 what = "the same labels in reverse order"
                 remedy = f"turn it with .isel({self.dim}=slice(None, None, -1))"
             else:
+                wanted, got = self._shown(at), given._shown(at)
+                if wanted == got:  # they differ in digits that are not shown
+                    wanted = str(self.labels.values[at])
+                    got = str(given.labels.values[at])
                 what = (
-                    f"other labels, the first at index {at}: {given._shown(at)} where "
-                    f"{self._shown(at)} is expected"
+                    f"other labels, the first at index {at}: {got} where {wanted} is "
+                    "expected"
                 )
                 remedy = f"choose with .sel({self.dim}=…) or .interp({self.dim}=…)"
         return (
@@ -240,7 +245,10 @@ class Axis:
             finite = np.isfinite(one) & np.isfinite(two)
             ends = one[finite][[0, -1]] if finite.any() else np.zeros(2)
             span = abs(ends[1] - ends[0]) / max(one.size - 1, 1)
-            allowed = max(REGULAR * span, self.rounding, given.rounding)
+            # However coarse their dtype, labels a quarter of a step apart are others.
+            rounding = max(self.rounding, given.rounding)
+            rounding = min(rounding, span / 4) if span else rounding
+            allowed = max(REGULAR * span, rounding)
             near = (one == two) | (np.isnan(one) & np.isnan(two))
             near[finite] |= np.abs(one[finite] - two[finite]) <= allowed
             return np.asarray(~near, dtype=bool)

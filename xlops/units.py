@@ -152,11 +152,14 @@ def _gain_unit(gain: Gain) -> pint.Unit | None:
 
 
 def _delta(unit: pint.Unit) -> pint.Unit:
-    """`unit` with offset units (degC) replaced by their differences."""
+    """`unit` with offset units (degC) replaced by their differences.
+
+    Logarithmic units (dB) have none and stay.
+    """
     ureg = registry()
     product: pint.Unit = ureg.parse_units("")
     for name, power in unit._units.items():
-        offset = not ureg._units[name].is_multiplicative
+        offset = not ureg._units[name].is_multiplicative and f"delta_{name}" in ureg
         product = product * ureg.Unit(f"delta_{name}" if offset else name) ** power
     return product
 
