@@ -185,8 +185,9 @@ def test_the_published_problems_are_what_they_should_be():
     assert np.linalg.cond(A) > 1e12
 
 
-@pytest.mark.parametrize("problem", PUBLISHED)
-@pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
+@pytest.mark.parametrize(
+    ("problem", "lazy"), [*((name, False) for name in PUBLISHED), ("shaw", True)]
+)
 def test_tikhonov_of_published_problems(problem, lazy):
     A, x = PUBLISHED[problem]()
     b = perturbed(A @ x)
@@ -458,7 +459,7 @@ def test_blocks_of_a_stack(trace, chunks):
     right = np.hstack([trace.values[:, kept], 0.1 * trace.values])
     expected = np.linalg.lstsq(matrix, right.T, rcond=None)[0].T
     given = {name: cut(block, chunks) for name, block in blocks.items()}
-    solution = xl.cgls(V, given, tol=1e-13, niter=400)
+    solution = xl.cgls(V, given, tol=1e-12, niter=200)
     assert_close(solution.x, expected, 1e-8)
     assert set(solution.residual) == {"data", "bend"}
     made = V @ solution.x
