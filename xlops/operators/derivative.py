@@ -106,13 +106,14 @@ class _Derivative(Elementary):
 
     _degree: int
 
-    def _build(
+    def __init__(
         self,
         coord: xr.DataArray | Space,
-        kind: DerivativeKind,
-        edge: bool,
-        order: Order,
-        name: str | None,
+        kind: DerivativeKind = "centered",
+        edge: bool = False,
+        order: Order = 3,
+        *,
+        name: str | None = None,
     ) -> None:
         own = type(self).__name__
         space, axis = along(coord, own)
@@ -203,17 +204,6 @@ class FirstDerivative(_Derivative):
 
     _degree = 1
 
-    def __init__(
-        self,
-        coord: xr.DataArray | Space,
-        kind: DerivativeKind = "centered",
-        edge: bool = False,
-        order: Order = 3,
-        *,
-        name: str | None = None,
-    ) -> None:
-        self._build(coord, kind, edge, order, name)
-
 
 class SecondDerivative(_Derivative):
     """Second derivative along one dim, in units of its coordinate.
@@ -262,14 +252,3 @@ class SecondDerivative(_Derivative):
     """
 
     _degree = 2
-
-    def __init__(
-        self,
-        coord: xr.DataArray | Space,
-        kind: DerivativeKind = "centered",
-        edge: bool = False,
-        order: Order = 3,
-        *,
-        name: str | None = None,
-    ) -> None:
-        self._build(coord, kind, edge, order, name)

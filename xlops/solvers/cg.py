@@ -12,7 +12,8 @@ from xlops import engine
 from xlops.errors import LabelError
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
-from xlops.solvers.driver import Callback, Problem, Step
+from xlops.solvers.driver import Callback, Step
+from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
 from xlops.space import Blocks
 

@@ -11,7 +11,8 @@ import xarray as xr
 from xlops import engine
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
-from xlops.solvers.driver import Callback, Problem, Step
+from xlops.solvers.driver import Callback, Step
+from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
 
 __all__ = ["cgls"]

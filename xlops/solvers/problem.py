@@ -1,0 +1,113 @@
+"""A least-squares problem in plain vectors, as methods see it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from xlops import engine
+from xlops.engine import Tree
+from xlops.errors import DataError
+from xlops.operator import LinearOperator
+from xlops.space import Blocks, Space
+from xlops.windows import Array, placed
+
+__all__ = ["Problem"]
+
+
+@dataclasses.dataclass
+class Problem:
+    """A problem in plain vectors, as methods see it.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        A.
+    y : Array or dict of Array
+        The data.
+    damp : float
+        Weight of ‖x − x_ref‖.
+    x0, x_ref : Array, optional
+        Where to start, and where damping pulls to; zero unless given.
+    preconditioner : LinearOperator, optional
+        A positive operator near the inverse of what the method inverts.
+    """
+
+    operator: LinearOperator
+    y: Tree
+    damp: float
+    x0: Array | None
+    x_ref: Array | None
+    preconditioner: LinearOperator | None
+    _is_checked: bool = False
+
+    def forward(self, x: Tree) -> Tree:
+        """``A x``, laid out as y is."""
+        return engine.alike(self.operator._run(x, False), self.y)
+
+    def adjoint(self, r: Tree) -> Tree:
+        """``Aᴴ r``, laid out as x is."""
+        result = self.operator._run(r, True)
+        return engine.alike(result, self.model)
+
+    @functools.cached_property
+    def model(self) -> Tree:
+        """A model of zeros, which says how all models are laid out."""
+        first = engine.leaves(self.y)[0]
+        side = self.operator.range
+        given = next(iter(side.values())) if isinstance(side, Blocks) else side
+        assert isinstance(self.operator.domain, Space)
+        dims = placed(first.dims, given.sizes, self.operator.domain.sizes)
+        back = self.operator._run(self.y, True)
+        assert isinstance(back, Array)
+        self._first_adjoint = back.ordered(dims)
+        return engine.zeros_like(self._first_adjoint)
+
+    def start(self) -> tuple[Tree, Tree]:
+        """The first model and its residual."""
+        if self.x0 is None:
+            return self.model, self.y
+        x = engine.alike(self.x0, self.model)
+        return x, engine.minus(self.y, self.forward(x))
+
+    def gradient(self, x: Tree, r: Tree) -> Tree:
+        """``Aᴴ r − damp² (x − x_ref)``, half the negative gradient of the objective."""
+        if r is self.y:
+            _ = self.model  # Aᴴ y is at hand
+            s: Tree = self._first_adjoint
+        else:
+            s = self.adjoint(r)
+        return self.damped(s, x)
+
+    def damped(self, s: Tree, x: Tree) -> Tree:
+        """``s − damp² (x − x_ref)``."""
+        if not self.damp:
+            return s
+        s = engine.axpy(-(self.damp**2), x, s)
+        if self.x_ref is None:
+            return s
+        return engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
+
+    def precondition(self, s: Tree) -> Tree:
+        """The preconditioner applied to a vector of the model's kind."""
+        if self.preconditioner is None:
+            return s
+        return engine.alike(self.preconditioner._run(s, False), self.model)
+
+    def persist(self, *values: Any) -> tuple[Any, ...]:
+        """Compute vectors and numbers of one iteration in one submission."""
+        if self._is_checked:
+            return engine.persist(*values)
+        # The first time: NaN are counted, and what every iteration reads is kept.
+        pull = {} if self.x_ref is None else {"": self.x_ref}
+        *results, pull, count = engine.persist(*values, pull, engine.count_nan(self.y))
+        if count:
+            raise DataError(
+                f"the data have {int(count)} NaN, which a solver would spread over the "
+                "whole model; leave them out with xl.Mask(y.notnull()): it makes them "
+                "exact zeros, in the data (mask @ y) and in the operator (mask @ A)"
+            )
+        self.x_ref = pull.get("")
+        self._is_checked = True
+        return tuple(results)
