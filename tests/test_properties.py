@@ -428,7 +428,7 @@ def test_integers_and_booleans(entry):
     for B in (A, A.H):
         if isinstance(B.range, Blocks) or isinstance(B.domain, Blocks):
             continue
-        for dtype in ("bool", "int8", "uint16", "int64"):
+        for dtype in ("bool", "int8", "int64"):
             x = simple(B, gather(entry.time), dtype)
             y = B @ x
             if B in kept:
@@ -446,29 +446,19 @@ def test_any_memory(entry):
     """Byte order, strides and read-only flags of the data make no difference."""
     for A, x in both_ways(entry):
         expected = A @ x
-        for change in (swapped, strided, fortran, readonly):
+        for change in (strange, np.asfortranarray):
             y = A @ for_each(lambda a, change=change: a.copy(data=change(a.values)), x)
             assert_near(y, expected)
             for one, other in zip(values(y), values(expected), strict=True):
                 assert one.dtype == other.dtype
 
 
-def swapped(values: np.ndarray) -> np.ndarray:
-    return values.astype(values.dtype.newbyteorder())
-
-
-def strided(values: np.ndarray) -> np.ndarray:
-    return np.repeat(values, 2, axis=-1)[..., ::2]
-
-
-def fortran(values: np.ndarray) -> np.ndarray:
-    return np.asfortranarray(values)
-
-
-def readonly(values: np.ndarray) -> np.ndarray:
-    values = values.copy()
-    values.flags.writeable = False
-    return values
+def strange(values: np.ndarray) -> np.ndarray:
+    """The same values with gaps between them, in foreign byte order, not to be changed."""
+    foreign = values.astype(values.dtype.newbyteorder())
+    result = np.repeat(foreign, 2, axis=-1)[..., ::2]
+    result.flags.writeable = False
+    return result
 
 
 @pytest.mark.parametrize("entry", [e for e in ELEMENTARY if e.tasks], ids=str)
