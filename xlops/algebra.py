@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from xlops import engine, units
 from xlops.engine import Tree
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
-from xlops.space import Blocks, Kind, Space, overlaid
+from xlops.space import Blocks, Kind, Space, overlaid, same_values
 from xlops.units import Gain
 from xlops.windows import Array
 
@@ -350,7 +350,12 @@ class Sum(LinearOperator):
                     f"{who} cannot be added: {first} makes {joined}, {term} makes {made}"
                 )
             kind: Kind = "complex" if "complex" in (joined.kind, made.kind) else made.kind
+            labels = common([made.labels, joined.labels])
             joined = joined.union(made, f"{who} cannot be added").of_kind(kind)
+            # Auxiliary coordinates that differ are true of neither.
+            shared = set(made.labels.variables) & set(joined.labels.variables)
+            unsure = shared - set(labels.variables) - set(joined.labels.xindexes)
+            joined = Space(joined.sizes, joined.labels.drop_vars(unsure), kind)
         assert joined is not None
         return joined
 
@@ -360,18 +365,16 @@ class Sum(LinearOperator):
         return str(tokenize("sum", [term.token for term in self.terms]))
 
     def _run(self, x: Tree, adjoint: bool) -> Tree:
-        parts = [term._run(x, adjoint) for term in self.terms]
+        parts = (term._run(x, adjoint) for term in self.terms)
         return of_kind(summed(parts), self, adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         return common([term._carry(coords, adjoint) for term in self.terms])
 
 
-def summed(parts: Sequence[Tree]) -> Array:
+def summed(parts: Iterable[Tree]) -> Array:
     """The sum of single arrays."""
-    arrays = [part for part in parts if isinstance(part, Array)]
-    assert len(arrays) == len(parts)
-    return engine.total(arrays)
+    return engine.total(part for part in parts if isinstance(part, Array))
 
 
 def _in_unit(term: LinearOperator, first: LinearOperator) -> LinearOperator:
@@ -427,10 +430,15 @@ def extended_range(operator: LinearOperator, domain: Space, who: str) -> Space:
 
 
 def common(parts: Sequence[Coords]) -> xr.Dataset:
-    """The coordinates that all parts have kept."""
+    """The coordinates that all parts have kept, with the same values."""
     first, *others = parts
     assert isinstance(first, xr.Dataset)
-    gone = [name for name in first.variables if not all(name in o for o in others)]
+    ds = [other for other in others if isinstance(other, xr.Dataset)]
+    gone = [
+        name
+        for name, variable in first.variables.items()
+        if not all(name in o and same_values(o[name].variable, variable) for o in ds)
+    ]
     return first.drop_vars(gone)
 
 

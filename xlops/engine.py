@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -22,10 +22,11 @@ from xlops.windows import (
     Block,
     Chunks,
     Extent,
+    Grid,
     NDArray,
+    Part,
     Step,
     Window,
-    cover,
     floating,
     full,
     of_kind,
@@ -84,7 +85,13 @@ def _compute(step: Step, adjoint: bool, factor: float, block: Block) -> NDArray:
         error.add_note(f"in the operator {step.name}{side}, making {where}")
         raise
     result = result.astype(outer, copy=False)
-    return result if factor == 1.0 else _scale(result, factor)
+    if factor == 1.0:
+        return result
+    fresh = not np.may_share_memory(result, block.data)
+    if fresh and result.dtype == floating(result.dtype):
+        result *= result.real.dtype.type(factor)
+        return result
+    return _scale(result, factor)
 
 
 def _span(piece: Extent) -> str:
@@ -127,20 +134,25 @@ class _Graph:
         self.layer[f"{self.name}-step"] = DataNode(f"{self.name}-step", slim)
         weights = [self._weight(i, chunks, have_chunks) for i in range(len(step.weights))]
 
+        grids = {dim: Grid(sizes) for dim, sizes in chunks.items()}
+        have_grids = {dim: Grid(sizes) for dim, sizes in have_chunks.items()}
         own = [dim for dim in self.dims if dim in made]
         batch = [dim for dim in self.dims if dim not in made]
-        for own_at in itertools.product(*(range(len(chunks[dim])) for dim in own)):
-            want = {dim: _chunk(chunks[dim], i) for dim, i in zip(own, own_at, strict=True)}
+        for own_at in itertools.product(*(range(len(grids[dim])) for dim in own)):
+            want = {dim: grids[dim][i] for dim, i in zip(own, own_at, strict=True)}
             have = step.window.needs(want, adjoint)
-            near = {**have, **want} if not adjoint else {**want, **have}
-            covers = {dim: cover(have_chunks[dim], have[dim]) for dim in given}
+            near = {**want, **have} if adjoint else {**have, **want}
+            covers = {dim: have_grids[dim].cover(have[dim]) for dim in given}
+            covers = {dim: self._noted(dim, own_at, *c) for dim, c in covers.items()}
             weighed = List(
                 *(
-                    self._gathered(w, {d: cover(c, near[d]) for d, c in wc.items()}, own_at)
-                    for w, wc in weights
+                    self._gathered(
+                        w, {d: g.cover(near[d]) for d, g in grid.items()}, own_at
+                    )
+                    for w, grid in weights
                 )
             )
-            for batch_at in itertools.product(*(range(len(chunks[dim])) for dim in batch)):
+            for batch_at in itertools.product(*(range(len(grids[dim])) for dim in batch)):
                 at = dict(zip(own, own_at, strict=True))
                 at.update(zip(batch, batch_at, strict=True))
                 passing = {dim: ([(at[dim], None)], None) for dim in batch}
@@ -153,7 +165,6 @@ class _Graph:
                     adjoint,
                     self.factor,
                     self.x.dims,
-                    have,
                     want,
                     self._gathered(self.x, {**passing, **covers}, index),
                     weighed,
@@ -166,9 +177,24 @@ class _Graph:
         out_chunks = tuple(chunks[dim] for dim in self.dims)
         return Array(da.Array(graph, self.name, out_chunks, dtype=dtype), self.dims)
 
+    def _noted(
+        self, dim: Hashable, at: tuple[int, ...], parts: list[Part], order: Any
+    ) -> tuple[list[Any], Any]:
+        """A cover whose indices are nodes of the graph, not copied into every task."""
+        from dask.task_spec import DataNode, TaskRef
+
+        def noted(value: Any, *where: Any) -> Any:
+            if not isinstance(value, np.ndarray):
+                return value
+            key = (f"{self.name}-indices-{dim}", *at, *where)
+            self.layer[key] = DataNode(key, value)
+            return TaskRef(key)
+
+        return [(i, noted(cut, i)) for i, cut in parts], noted(order, "order")
+
     def _weight(
         self, i: int, out: Chunks, given: Chunks
-    ) -> tuple[Array, dict[Hashable, tuple[int, ...]]]:
+    ) -> tuple[Array, dict[Hashable, Grid]]:
         """A weight as a Dask array; NumPy weights are cut as the data are."""
         import dask.array as da
         from dask.tokenize import tokenize
@@ -182,7 +208,8 @@ class _Graph:
         else:
             weight = Array(_without_empty_chunks(weight.data), weight.dims)
         self.sources.append(weight.data)
-        return weight, dict(zip(weight.dims, weight.data.chunks, strict=True))
+        grids = map(Grid, weight.data.chunks)
+        return weight, dict(zip(weight.dims, grids, strict=True))
 
     def _gathered(self, array: Array, covers: Any, at: tuple[int, ...]) -> Any:
         """The parts of an array that one task needs: keys, slices, and their grid."""
@@ -197,19 +224,19 @@ class _Graph:
             if any(cut is not None for cut in cuts):
                 whole, key = key, self._slice_key(key, cuts, at)
                 if key not in self.layer:
-                    index = tuple(slice(None) if cut is None else cut for cut in cuts)
+                    index = List(*(slice(None) if cut is None else cut for cut in cuts))
                     self.layer[key] = Task(key, _cut, TaskRef(whole), index)
             keys.append(TaskRef(key))
         shape = tuple(len(part) for part in parts)
-        return List(List(*keys), shape, orders)
+        return List(List(*keys), shape, List(*orders))
 
     def _slice_key(
-        self, key: tuple[Any, ...], cuts: tuple[Extent | None, ...], at: tuple[int, ...]
+        self, key: tuple[Any, ...], cuts: tuple[Any, ...], at: tuple[int, ...]
     ) -> tuple[Any, ...]:
         tail: tuple[Any, ...] = tuple(
             f"{cut.start}:{cut.stop}" if isinstance(cut, slice) else ":" for cut in cuts
         )
-        if any(isinstance(cut, np.ndarray) for cut in cuts):
+        if not all(cut is None or isinstance(cut, slice) for cut in cuts):
             tail = ("at", *at)  # only slices are shared by neighbours
         return (f"{self.name}-part-{key[0]}", *key[1:], *tail)
 
@@ -219,7 +246,6 @@ def _task(
     adjoint: bool,
     factor: float,
     dims: tuple[Hashable, ...],
-    have: Window,
     want: Window,
     gathered: Any,
     weights: Any,
@@ -230,11 +256,12 @@ def _task(
         Array(_assembled(*weight), names)
         for weight, names in zip(weights, weight_dims, strict=True)
     )
+    have = step.window.needs(want, adjoint)
     block = Block(_assembled(*gathered), dims, have, want, pieces)
     return _compute(step, adjoint, factor, block)
 
 
-def _cut(data: NDArray, index: tuple[Any, ...]) -> NDArray:
+def _cut(data: NDArray, index: Sequence[Any]) -> NDArray:
     """A part of a chunk as an array of its own, so that the chunk need not travel."""
     for axis, piece in enumerate(index):
         if not isinstance(piece, slice):
@@ -260,11 +287,6 @@ def _assembled(
         if order is not None:
             data = np.take(data, order, axis=axis)
     return data
-
-
-def _chunk(chunks: tuple[int, ...], i: int) -> slice:
-    start = sum(chunks[:i])
-    return slice(start, start + chunks[i])
 
 
 def _as_lazy(x: Array, step: Step) -> Array:
@@ -350,13 +372,29 @@ def axpy(a: Any, x: Tree, y: Tree) -> Tree:
     return paired(lambda v, u: _elementwise(_axpy, v, a, u), y, x)
 
 
-def total(parts: Sequence[Array]) -> Array:
-    """The sum of arrays, complex if one of them is; dims as in the first."""
-    first, *others = parts
+def total(parts: Iterable[Array]) -> Array:
+    """The sum of arrays, complex if one of them is; dims as in the first.
+
+    On NumPy each part is added as it comes, so that they are not held all at once.
+    """
+    rest = iter(parts)
+    running, owned = next(rest), False
+    others: list[Array] = []
+    for part in rest:
+        if is_lazy(running.data) or is_lazy(part.data):
+            others.append(part)
+            continue
+        running, owned = _added(running, part.ordered(running.dims), owned), True
     if not others:
-        return first
-    dtype = np.result_type(*(floating(part.data.dtype) for part in parts))
-    return _elementwise(_total, first, *others, dtype=dtype)
+        return running
+    dtype = np.result_type(*(floating(p.data.dtype) for p in (running, *others)))
+    return _elementwise(_total, running, *others, dtype=dtype)
+
+
+def _added(x: Array, y: Array, into: bool) -> Array:
+    dtype = np.result_type(floating(x.data.dtype), floating(y.data.dtype))
+    out = x.data if into and x.data.dtype == dtype else None
+    return Array(np.add(x.data, y.data, out=out, dtype=dtype), x.dims)
 
 
 def _total(*parts: NDArray) -> NDArray:
@@ -388,7 +426,10 @@ def _scale(x: NDArray, a: Any) -> NDArray:
 
 
 def _axpy(y: NDArray, a: Any, x: NDArray) -> NDArray:
-    return np.asarray(y + _scale(x, a)).astype(y.dtype, copy=False, casting="same_kind")
+    result = _scale(x, a)
+    if result.dtype == y.dtype:
+        return np.add(result, y, out=result)
+    return np.asarray(y + result).astype(y.dtype, copy=False, casting="same_kind")
 
 
 def _with_scalar(dtype: np.dtype[Any], scalar: np.dtype[Any]) -> np.dtype[Any]:
@@ -488,7 +529,7 @@ def zeros_like(tree: Tree) -> Tree:
             import dask.array as da
 
             return Array(da.zeros_like(x.data), x.dims)
-        return Array(np.zeros_like(x.data), x.dims)
+        return Array(np.zeros(x.data.shape, x.data.dtype), x.dims)
 
     return transform(zeros, tree)
 

@@ -176,7 +176,7 @@ class Space:
         """
         own = self._labels.variables
         shared = [n for n in coords.variables if n in own and n not in self._indexes]
-        again = [n for n in shared if _equal(coords.variables[n], own[n])]
+        again = [n for n in shared if same_values(coords.variables[n], own[n])]
         turned = {
             n: coords.variables[n].transpose(*own[n].dims)
             for n in shared
@@ -427,7 +427,7 @@ def _along(coords: Any, dims: Iterable[Hashable]) -> xr.Dataset:
     return labels.drop_vars(outside) if outside else labels
 
 
-def _equal(one: xr.Variable, other: xr.Variable) -> bool:
+def same_values(one: xr.Variable, other: xr.Variable) -> bool:
     """Whether two variables have the same values, whatever the order of their dims.
 
     Of lazy ones only their names are compared: nothing is computed.

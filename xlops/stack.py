@@ -107,7 +107,7 @@ class VStack(LinearOperator):
                 blocks[key] = block
             return blocks
         assert isinstance(x, dict)
-        parts = [op._run(x[key], True) for key, op in self.operators.items()]
+        parts = (op._run(x[key], True) for key, op in self.operators.items())
         return of_kind(summed(parts), self, adjoint=True)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:

@@ -7,7 +7,9 @@ the arrays that they weigh with. Nothing else has to be known to run it in piece
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -20,6 +22,7 @@ __all__ = [
     "Block",
     "Chunks",
     "Extent",
+    "Grid",
     "Pointwise",
     "Selection",
     "Stencil",
@@ -36,6 +39,8 @@ Extent: TypeAlias = slice | Indices
 Window: TypeAlias = Mapping[Hashable, Extent]
 Chunks: TypeAlias = Mapping[Hashable, tuple[int, ...]]
 Sizes: TypeAlias = Mapping[Hashable, int]
+# A chunk and the extent inside it, None for all of it.
+Part: TypeAlias = "tuple[int, Extent | None]"
 
 
 class Array(NamedTuple):
@@ -194,10 +199,17 @@ class Selection:
         assert isinstance(piece, slice)
         if not adjoint:
             return {self.dim: self.indices[piece]}
-        inside = (self.indices >= piece.start) & (self.indices < piece.stop)
-        return {self.dim: np.flatnonzero(inside)}
+        order, in_order = self._sorted
+        low, high = np.searchsorted(in_order, (piece.start, piece.stop))
+        return {self.dim: np.sort(order[low:high])}
 
-    @property
+    @functools.cached_property
+    def _sorted(self) -> tuple[Indices, Indices]:
+        """Where the indices stand in rising order, and the indices in that order."""
+        order = np.argsort(self.indices, kind="stable")
+        return order, self.indices[order]
+
+    @functools.cached_property
     def is_sorted(self) -> bool:
         """Whether samples keep their order."""
         return bool(np.all(np.diff(self.indices) >= 0))
@@ -352,35 +364,54 @@ def _even(size: int, chunk: int) -> tuple[int, ...]:
     return (chunk,) * whole + ((rest,) if rest else ())
 
 
-def cover(
-    chunks: tuple[int, ...], extent: Extent
-) -> tuple[list[tuple[int, Extent | None]], Indices | None]:
-    """The chunks that hold an extent, and which part of each; None for all of it.
+class Grid:
+    """The chunks along one dim.
 
-    The second value reorders the parts, laid end to end, into the order asked for.
+    Parameters
+    ----------
+    chunks : tuple of int
+        Their sizes, none of them 0.
     """
-    starts = np.cumsum((0, *chunks))
-    parts: list[tuple[int, Extent | None]] = []
-    if isinstance(extent, slice):
-        first = int(np.searchsorted(starts, extent.start, side="right")) - 1
-        for i in range(first, len(chunks)):
-            low = max(extent.start - starts[i], 0)
-            high = min(extent.stop - starts[i], chunks[i])
-            if starts[i] >= extent.stop:
+
+    def __init__(self, chunks: tuple[int, ...]) -> None:
+        self.chunks = chunks
+        self.starts = [0, *itertools.accumulate(chunks)]
+        self._starts = np.array(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, i: int) -> slice:
+        return slice(self.starts[i], self.starts[i + 1])
+
+    def cover(self, extent: Extent) -> tuple[list[Part], Indices | None]:
+        """The chunks that hold an extent, and which part of each; None for all of it.
+
+        The second value reorders the parts, laid end to end, into the order asked for.
+        """
+        if isinstance(extent, slice):
+            return self._cover_range(extent), None
+        if not extent.size:
+            return [(0, slice(0, 0))], None
+        order = np.argsort(extent, kind="stable")
+        in_order = extent[order]
+        touched = np.unique(np.searchsorted(self._starts, in_order, side="right") - 1)
+        parts: list[Part] = []
+        for i in map(int, touched):
+            low, high = np.searchsorted(in_order, (self.starts[i], self.starts[i + 1]))
+            local, size = in_order[low:high] - self.starts[i], self.chunks[i]
+            whole = local.size == size and bool((local == np.arange(size)).all())
+            parts.append((i, None if whole else local))
+        unsorted = bool((order != np.arange(order.size)).any())
+        return parts, np.argsort(order) if unsorted else None
+
+    def _cover_range(self, extent: slice) -> list[Part]:
+        parts: list[Part] = []
+        for i in range(bisect.bisect_right(self.starts, extent.start) - 1, len(self)):
+            start, size = self.starts[i], self.chunks[i]
+            if start >= extent.stop:
                 break
-            whole = low == 0 and high == chunks[i]
-            parts.append((i, None if whole else slice(int(low), int(high))))
-        return parts, None
-    if not extent.size:
-        return [(0, slice(0, 0))], None
-    order = np.argsort(extent, kind="stable")
-    sorted_extent = extent[order]
-    bounds = np.searchsorted(sorted_extent, starts)
-    for i, (low, high) in enumerate(itertools.pairwise(bounds)):
-        if low == high:
-            continue
-        local = sorted_extent[low:high] - starts[i]
-        whole = local.size == chunks[i] and bool((local == np.arange(chunks[i])).all())
-        parts.append((i, None if whole else local))
-    unsorted = bool((order != np.arange(order.size)).any())
-    return parts, np.argsort(order) if unsorted else None
+            low, high = max(extent.start - start, 0), min(extent.stop - start, size)
+            whole = low == 0 and high == size
+            parts.append((i, None if whole else slice(low, high)))
+        return parts

@@ -130,14 +130,20 @@ def _target(path: Any) -> tuple[Path, bool]:
         raise FileError(f"{who}: the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{who}: the folder {folder} cannot be written")
-    if os.path.lexists(target):
-        if not (is_zarr(target) if zarr else os.path.isfile(target)):
-            kind = "a folder" if target.is_dir() else "not a plain file"
-            kind = "not Zarr" if zarr else kind
-            raise FileError(f"{who}: that is there and is {kind}; choose another name")
-        if not os.access(target, os.W_OK):
-            raise FileError(f"{who}: that is there and write-protected")
+    with _swapping:  # for a moment of a swap there is no folder
+        if os.path.lexists(target):
+            _check_replaceable(target, zarr, who)
     return target, zarr
+
+
+def _check_replaceable(target: Path, zarr: bool, who: str) -> None:
+    """Raise unless what is there may be replaced by a file of this format."""
+    if not (is_zarr(target) if zarr else os.path.isfile(target)):
+        kind = "a folder" if target.is_dir() else "not a plain file"
+        kind = "not Zarr" if zarr else kind
+        raise FileError(f"{who}: that is there and is {kind}; choose another name")
+    if not os.access(target, os.W_OK):
+        raise FileError(f"{who}: that is there and write-protected")
 
 
 def _history(datasets: list[xr.Dataset], what: str) -> str:

@@ -76,6 +76,7 @@ class Problem:
         if r is self.y:
             _ = self.model  # Aᴴ y is at hand
             s: Tree = self._first_adjoint
+            del self._first_adjoint  # it is not needed again
         else:
             s = self.adjoint(r)
         return self.damped(s, x)
