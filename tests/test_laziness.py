@@ -1,0 +1,168 @@
+"""Nothing is computed before somebody asks, and graphs stay small."""
+
+import itertools
+import pickle
+
+import cloudpickle
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+import xlops as xl
+from tests.catalogue import CATALOGUE, gather
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("something was computed")
+
+
+@pytest.fixture
+def nothing_computed():
+    with dask.config.set(scheduler=refuse):
+        yield
+
+
+@pytest.fixture
+def lazy():
+    return xr.DataArray(
+        da.ones((6, 40), chunks=(2, 10)),
+        coords={"shot": np.arange(6), "time": 0.5 * np.arange(40)},
+        dims=("shot", "time"),
+    )
+
+
+def members(A, seed=0):
+    """Lazy members of the domain."""
+    x = A.domain.random(seed)
+    if isinstance(x, dict):
+        return {name: block.chunk() for name, block in x.items()}
+    return x.chunk()
+
+
+def all_lazy(y):
+    arrays = y.values() if isinstance(y, dict) else [y]
+    return all(dask.is_dask_collection(array.data) for array in arrays)
+
+
+@pytest.mark.parametrize("entry", CATALOGUE, ids=str)
+def test_operators_read_nothing(entry, nothing_computed):
+    A = entry.build(gather(entry.time))
+    of_blocks = isinstance(A.domain, xl.Blocks)  # whose gram would map blocks to blocks
+    for B in (A, A.H, *([] if of_blocks else [A.gram])):
+        assert all_lazy(B @ members(B))
+        assert pickle.loads(pickle.dumps(B)) == B
+        assert hash(B) == hash(pickle.loads(pickle.dumps(B)))
+        assert "domain" in repr(B)
+
+
+def test_products_and_sums_read_nothing(nothing_computed):
+    """Every pair that meets, and a stack of every two on the same data."""
+    made = 0
+    operators = [e.build(gather(e.time)) for e in CATALOGUE if e.time == "even"]
+    for A, B in itertools.product(operators[::2], operators[1::2]):
+        for combine in (
+            lambda a, b: a @ b,
+            lambda a, b: a + b,
+            lambda a, b: xl.VStack([a, b]),
+        ):
+            try:
+                C = combine(A, B)
+            except (xl.LabelError, xl.UnitError):
+                continue
+            made += 1
+            assert all_lazy(C @ members(C))
+    assert made > 100
+
+
+def test_lazy_weights_stay_lazy(lazy, nothing_computed):
+    weights, keep = 2 * lazy, lazy > 0
+    for build in (lambda: xl.Diagonal(weights), lambda: xl.Mask(keep)):
+        A = build()
+        assert build() == A
+        assert A.token == build().token
+        assert xl.Diagonal(3 * lazy) != A
+        for data in (
+            lazy,
+            lazy.copy(data=np.ones(lazy.shape)),
+            lazy.chunk(time=7, shot=-1),
+        ):
+            assert all_lazy(A @ data)
+            assert all_lazy((A @ xl.FirstDerivative(lazy.time)).H @ data)
+
+
+def test_weights_of_other_chunks(lazy):
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((2, *lazy.shape))
+    for data, weights in itertools.product((None, (2, 10), (5, 7)), repeat=2):
+        d, v = lazy.copy(data=x), lazy.copy(data=w)
+        d = d if data is None else d.chunk(shot=data[0], time=data[1])
+        v = v if weights is None else v.chunk(shot=weights[0], time=weights[1])
+        y = xl.Diagonal(v) @ d
+        assert all_lazy(y) == (data is not None or weights is not None)
+        np.testing.assert_array_equal(y.values, x * w)
+
+
+def test_numpy_stays_numpy():
+    for entry in CATALOGUE:
+        if "lazy" in str(entry):  # its weights are
+            continue
+        A = entry.build(gather(entry.time))
+        y = A @ A.domain.random(3)
+        for array in y.values() if isinstance(y, dict) else [y]:
+            assert type(array.data) is np.ndarray
+
+
+def own_tasks(y, x):
+    return y.data.__dask_graph__().keys() - x.data.__dask_graph__().keys()
+
+
+@pytest.mark.parametrize("cls", [xl.FirstDerivative, xl.SecondDerivative])
+def test_tasks_of_a_stencil(lazy, cls):
+    A = cls(lazy.time)
+    assert len(own_tasks(A @ lazy, lazy)) <= 3 * 12 + 1  # the operator itself is one
+    whole = lazy.chunk(time=-1)
+    assert len(own_tasks(A @ whole, whole)) <= 3 + 1
+
+
+def test_large_weights_are_in_the_graph_once():
+    n = 200_000
+    weights = xr.DataArray(np.random.default_rng(0).random(n), dims="time")
+    x = xr.DataArray(da.zeros((50, n), chunks=(1, n // 4)), dims=("shot", "time"))
+    some = np.arange(0, n, 2)
+    for A in (xl.Diagonal(weights), xl.Mask(weights > 0.5), xl.Restriction(x.time, some)):
+        for y in (A @ x, A.H @ (A @ x)):
+            graph = y.data.__dask_graph__()
+            size = sum(len(cloudpickle.dumps(task)) for task in dict(graph).values())
+            assert size < 10 * weights.nbytes  # 50 copies would be five times that
+
+
+def test_keys_tell_what_is_computed(lazy):
+    def name(A):
+        return (A @ lazy).data.name
+
+    D = xl.FirstDerivative(lazy.time)
+    assert name(D) == name(xl.FirstDerivative(lazy.time))
+    others = [
+        xl.FirstDerivative(lazy.time, edge=True),
+        xl.FirstDerivative(lazy.time, kind="forward"),
+        xl.FirstDerivative(lazy.time.assign_coords(time=lazy.time)),
+        2 * D,
+        D.H,
+        xl.SecondDerivative(lazy.time),
+        xl.Diagonal(xr.DataArray(np.arange(40.0), dims="time")),
+        xl.Diagonal(xr.DataArray(np.arange(40.0) + 1, dims="time")),
+    ]
+    names = [name(A) for A in (D, *others)]
+    assert names[3] == names[0]  # the same labels once more
+    assert len(set(names)) == len(names) - 1
+
+
+def test_chunks_keep_their_size(lazy):
+    """A whole axis is had by cutting the others, not by larger chunks."""
+    x = lazy.chunk(shot=6, time=10)
+    y = xl.FFT(x.time) @ x
+    assert y.chunksizes["freq_time"] == (40,)
+    assert max(y.chunksizes["shot"]) < 6
+    np.testing.assert_allclose(y.values, np.fft.fft(x.values, norm="ortho"), atol=1e-12)

@@ -1,0 +1,263 @@
+"""Operators and solvers against PyLops, and against closed forms where it has none."""
+
+import cftime
+import numpy as np
+import pylops
+import pytest
+import xarray as xr
+
+import xlops as xl
+
+SHAPE = (6, 8, 7)
+STEPS = {"shot": 2.0, "time": 0.004, "depth": -5.0}  # depth falls
+DIMS = tuple(STEPS)
+CHUNKS = {"numpy": None, "one sample each": 1, "uneven": "uneven"}
+
+
+@pytest.fixture(scope="module")
+def cube():
+    rng = np.random.default_rng(7)
+    coords = {
+        dim: (dim, step * np.arange(n) + 3.0)
+        for (dim, step), n in zip(STEPS.items(), SHAPE, strict=True)
+    }
+    return xr.DataArray(rng.standard_normal(SHAPE), coords=coords, dims=DIMS)
+
+
+def cut(x, dim, chunks):
+    if chunks is None:
+        return x
+    n = x.sizes[dim]
+    return x.chunk({dim: 1 if chunks == 1 else (n - 3, 1, 2)})
+
+
+def agree(result, expected):
+    """To 1e-12 of the largest value."""
+    scale = np.max(np.abs(expected), initial=1e-300)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result.values, expected, rtol=0, atol=1e-12 * scale)
+
+
+def both_ways(A, P, x, dim, chunks):
+    """Forward on x, adjoint on a random member of the range."""
+    forward = (P @ x.values.ravel()).reshape(P.dimsd)
+    result = A @ cut(x, dim, chunks)
+    agree(result, forward)
+    rng = np.random.default_rng(8)
+    v = rng.standard_normal(forward.shape)
+    if np.iscomplexobj(forward):
+        v = v + 1j * rng.standard_normal(forward.shape)
+    y = result.copy(data=v)
+    (made,) = A.range.dims
+    few = chunks is not None and y.sizes[made] < 4
+    back = A.H @ cut(y, made, 1 if few else chunks)
+    agree(back, (P.H @ v.ravel()).reshape(P.dims))
+
+
+along_all = pytest.mark.parametrize("dim", DIMS)
+in_chunks = pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+
+
+@in_chunks
+@along_all
+@pytest.mark.parametrize("edge", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "order"),
+    [("forward", 3), ("backward", 3), ("centered", 3), ("centered", 5)],
+)
+def test_first_derivative(cube, dim, chunks, kind, order, edge):
+    axis = DIMS.index(dim)
+    P = pylops.FirstDerivative(
+        SHAPE, axis=axis, sampling=STEPS[dim], kind=kind, edge=edge, order=order
+    )
+    A = xl.FirstDerivative(cube[dim], kind=kind, edge=edge, order=order)
+    both_ways(A, P, cube, dim, chunks)
+
+
+@in_chunks
+@along_all
+@pytest.mark.parametrize("edge", [False, True])
+@pytest.mark.parametrize("kind", ["forward", "backward", "centered"])
+def test_second_derivative(cube, dim, chunks, kind, edge):
+    P = pylops.SecondDerivative(
+        SHAPE, axis=DIMS.index(dim), sampling=STEPS[dim], kind=kind, edge=edge
+    )
+    A = xl.SecondDerivative(cube[dim], kind=kind, edge=edge)
+    both_ways(A, P, cube, dim, chunks)
+
+
+@pytest.mark.parametrize("chunks", [None, 1], ids=["numpy", "dask"])
+@pytest.mark.parametrize("norm", ["ortho", "none", "1/n"])
+@pytest.mark.parametrize("nfft", [5, 8, 11, 12])
+@pytest.mark.parametrize(
+    ("real", "before", "after"),
+    [
+        (True, False, False),
+        (True, True, False),
+        (False, False, False),
+        (False, True, False),
+        (False, False, True),
+        (False, True, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:nfft=5 has been selected:UserWarning")
+@pytest.mark.parametrize("dim", ["time", "depth"])
+def test_fft(cube, dim, real, before, after, nfft, norm, chunks):
+    P = pylops.signalprocessing.FFT(
+        SHAPE,
+        axis=DIMS.index(dim),
+        nfft=nfft,
+        sampling=abs(STEPS[dim]),
+        norm=norm,
+        real=real,
+        ifftshift_before=before,
+        fftshift_after=after,
+        dtype="float64" if real else "complex128",
+    )
+    A = xl.FFT(
+        cube[dim],
+        nfft=nfft,
+        real=real,
+        norm=norm,
+        ifftshift_before=before,
+        fftshift_after=after,
+    )
+    both_ways(A, P, cube, dim, chunks)
+    frequencies = (A @ cube)[f"freq_{dim}"].values * np.sign(STEPS[dim])
+    np.testing.assert_allclose(frequencies, P.f, rtol=1e-12, atol=1e-12)
+
+
+@in_chunks
+@along_all
+@pytest.mark.parametrize("iava", [[0, 2, 5], [0, 2, 2, 4], [5]])
+def test_restriction(cube, dim, chunks, iava):
+    P = pylops.Restriction(SHAPE, iava, axis=DIMS.index(dim))
+    both_ways(xl.Restriction(cube[dim], iava), P, cube, dim, chunks)
+
+
+@in_chunks
+@along_all
+def test_diagonal_and_identity(cube, dim, chunks):
+    weights = xr.DataArray(np.arange(1.0, cube.sizes[dim] + 1), {dim: cube[dim]}, dims=dim)
+    P = pylops.Diagonal(weights.values, dims=SHAPE, axis=DIMS.index(dim))
+    both_ways(xl.Diagonal(weights), P, cube, dim, chunks)
+    agree(xl.Identity(cube[dim]) @ cut(cube, dim, chunks), cube.values)
+    agree(xl.Zero(cube[dim]) @ cut(cube, dim, chunks), 0 * cube.values)
+
+
+@in_chunks
+def test_stack_product_and_sum(cube, chunks):
+    x = cut(cube, "time", chunks)
+    P1 = pylops.FirstDerivative(SHAPE, axis=1, sampling=0.004)
+    P2 = pylops.SecondDerivative(SHAPE, axis=2, sampling=5.0)
+    A1, A2 = xl.FirstDerivative(cube.time), xl.SecondDerivative(cube.depth)
+    flat = cube.values.ravel()
+    agree((A1 @ A2) @ x, (P1 @ P2 @ flat).reshape(SHAPE))
+    agree((A1 @ A2).H @ x, ((P1 @ P2).H @ flat).reshape(SHAPE))
+    agree((2 * A1 - A2) @ x, ((2 * P1 - P2) @ flat).reshape(SHAPE))
+    stack, expected = xl.VStack({"a": A1, "b": A2}), pylops.VStack([P1, P2])
+    blocks = stack @ x
+    both = (expected @ flat).reshape(2, *SHAPE)
+    agree(blocks["a"], both[0])
+    agree(blocks["b"], both[1])
+    agree(
+        stack.H @ {"a": 2 * x, "b": x}, (expected.H @ np.r_[2 * flat, flat]).reshape(SHAPE)
+    )
+
+
+@pytest.mark.parametrize("damp", [0.0, 0.3])
+def test_cgls_takes_the_same_steps(cube, damp):
+    weights = xr.DataArray(np.linspace(0.2, 1.0, 8), {"time": cube.time}, dims="time")
+    y = cube.isel(shot=0, depth=0, drop=True)
+    A = xl.VStack({"a": xl.Diagonal(weights), "b": 0.004 * xl.FirstDerivative(y.time)})
+    P = pylops.VStack(
+        [pylops.Diagonal(weights.values), 0.004 * pylops.FirstDerivative(8, sampling=0.004)]
+    )
+    for niter in (1, 3, 6):
+        ours = xl.cgls(A, {"a": y, "b": 0 * y}, niter=niter, tol=0, damp=damp).x
+        theirs = pylops.cgls(
+            P, np.r_[y.values, 0 * y.values], niter=niter, tol=0, damp=damp
+        )[0]
+        np.testing.assert_allclose(ours.values, theirs, rtol=1e-10, atol=1e-12)
+
+
+# --- what PyLops does not have ----------------------------------------------------------
+
+
+def uneven(n=9):
+    return np.cumsum(1.0 + 0.8 * np.sin(np.arange(n))) - 4.0
+
+
+def polynomial(coefficients, labels, dim="z"):
+    values = np.polynomial.polynomial.polyval(labels, coefficients)
+    return xr.DataArray(values, coords={dim: labels}, dims=dim)
+
+
+@pytest.mark.parametrize("labels", [uneven(), uneven()[::-1]], ids=["rising", "falling"])
+@pytest.mark.parametrize(("order", "degree"), [(3, 2), (5, 4)])
+@pytest.mark.parametrize("cls", [xl.FirstDerivative, xl.SecondDerivative])
+def test_centered_on_uneven_axes(cls, order, degree, labels):
+    """Exact on the polynomials that go through its points."""
+    coefficients = np.array([0.3, -1.2, 0.7, 0.05, -0.02])[: degree + 1]
+    x = polynomial(coefficients, labels)
+    times = 1 if cls is xl.FirstDerivative else 2
+    exact = np.polynomial.polynomial.polyder(coefficients, times)
+    expected = np.polynomial.polynomial.polyval(labels, exact)
+    half = order // 2
+    for data in (x, x.chunk(z=2), x.chunk(z=1)):
+        y = (cls(x.z, order=order) @ data).values
+        np.testing.assert_allclose(y[half:-half], expected[half:-half], rtol=0, atol=1e-12)
+        assert not y[:half].any()
+        assert not y[-half:].any()
+
+
+@pytest.mark.parametrize("kind", ["forward", "backward"])
+def test_one_sided_on_uneven_axes(kind):
+    labels = uneven()
+    inside = slice(None, -1) if kind == "forward" else slice(1, None)
+    y = xl.FirstDerivative(polynomial([1, -2.5], labels).z, kind=kind)
+    slope = (y @ polynomial([1, -2.5], labels)).values
+    np.testing.assert_allclose(slope[inside], -2.5, rtol=1e-13)
+    inside = slice(None, -2) if kind == "forward" else slice(2, None)
+    x = polynomial([1, -2.5, 0.4], labels)
+    curvature = (xl.SecondDerivative(x.z, kind=kind) @ x).values
+    np.testing.assert_allclose(curvature[inside], 0.8, rtol=1e-12)
+
+
+def test_edges_on_uneven_axes():
+    labels = uneven()
+    x = polynomial([1, -2.5, 0.4], labels)
+    curvature = (xl.SecondDerivative(x.z, edge=True) @ x).values
+    np.testing.assert_allclose(curvature, 0.8, rtol=1e-12)
+    first = (xl.FirstDerivative(x.z, edge=True) @ x).values
+    slopes = np.diff(x.values) / np.diff(labels)
+    np.testing.assert_allclose(first[[0, -1]], slopes[[0, -1]], rtol=1e-13)
+
+
+def test_second_derivative_of_five_points():
+    z = 0.5 * np.arange(9)
+    x = polynomial([1, -2.5, 0.4, 0.3, -0.1], z)
+    expected = 0.8 + 1.8 * z - 1.2 * z**2
+    y = (xl.SecondDerivative(x.z, order=5) @ x).values
+    np.testing.assert_allclose(y[2:-2], expected[2:-2], rtol=0, atol=1e-12)
+    assert not y[[0, 1, -2, -1]].any()
+
+
+def test_months_are_uneven():
+    """A parabola in seconds over months of 28 to 31 days."""
+    time = np.arange("2006-01", "2007-01", dtype="datetime64[M]").astype("datetime64[ns]")
+    days = (time - time[0]) / np.timedelta64(1, "D")
+    x = xr.DataArray(days**2, coords={"time": time}, dims="time", attrs={"units": "m"})
+    y = xl.FirstDerivative(x.time) @ x
+    np.testing.assert_allclose(y.values[1:-1] * 86400, 2 * days[1:-1], rtol=1e-12)
+    assert y.attrs["units"] == "m s-1"
+
+
+def test_months_of_thirty_days():
+    time = [cftime.Datetime360Day(2000, month, 1) for month in range(1, 13)]
+    days = 30.0 * np.arange(12)
+    x = xr.DataArray(days**2, coords={"time": time}, dims="time")
+    D = xl.SecondDerivative(x.time)
+    y = D @ x
+    assert D.domain.axis("time").is_regular
+    np.testing.assert_allclose(y.values[1:-1] * 86400.0**2, 2.0, rtol=1e-12)
