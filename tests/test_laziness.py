@@ -61,7 +61,7 @@ def test_products_and_sums_read_nothing(nothing_computed):
     """Every pair that meets, and a stack of every two on the same data."""
     made = 0
     operators = [e.build(gather(e.time)) for e in CATALOGUE if e.time == "even"]
-    for A, B in itertools.product(operators[::2], operators[1::2]):
+    for A, B in itertools.product(operators[::4], operators[1::4]):
         for combine in (
             lambda a, b: a @ b,
             lambda a, b: a + b,
@@ -73,7 +73,7 @@ def test_products_and_sums_read_nothing(nothing_computed):
                 continue
             made += 1
             assert all_lazy(C @ members(C))
-    assert made > 100
+    assert made > 30
 
 
 def test_lazy_weights_stay_lazy(lazy, nothing_computed):
