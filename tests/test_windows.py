@@ -10,11 +10,11 @@ import pytest
 from xlops.windows import (
     Array,
     Block,
+    Grid,
     Pointwise,
     Selection,
     Stencil,
     Whole,
-    cover,
     floating,
     full,
     of_kind,
@@ -140,7 +140,7 @@ def test_sorted_selection_keeps_each_chunks_part(data, case):
         made = window.chunks({"x": chunks}, adjoint)["x"]
         for start, stop in itertools.pairwise(np.cumsum((0, *made)).tolist()):
             needed = window.needs({"x": slice(start, stop)}, adjoint)["x"]
-            assert len(cover(chunks, needed)[0]) == 1
+            assert len(Grid(chunks).cover(needed)[0]) == 1
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
@@ -180,6 +180,16 @@ def test_whole_needs_everything():
 # --- covering pieces by chunks ----------------------------------------------------------
 
 
+@settings
+@given(chunked())
+def test_grid_is_the_chunks(chunks):
+    grid = Grid(chunks)
+    assert len(grid) == len(chunks)
+    samples = [extent(grid[i], sum(chunks)) for i in range(len(grid))]
+    assert [len(s) for s in samples] == list(chunks)
+    assert [*itertools.chain(*samples)] == [*range(sum(chunks))]
+
+
 def gathered(chunks, found):
     """The samples that chunks and parts of them make, laid end to end and reordered."""
     parts, order = found
@@ -197,7 +207,7 @@ def gathered(chunks, found):
 @given(st.data(), chunked())
 def test_cover_of_a_range(data, chunks):
     piece = data.draw(pieces(sum(chunks)))
-    found = cover(chunks, piece)
+    found = Grid(chunks).cover(piece)
     assert gathered(chunks, found) == extent(piece, sum(chunks))
     assert found[1] is None
     assert_tight(chunks, found, extent(piece, sum(chunks)))
@@ -207,7 +217,7 @@ def test_cover_of_a_range(data, chunks):
 @given(st.data(), chunked())
 def test_cover_of_indices(data, chunks):
     indices = data.draw(st.lists(st.integers(0, sum(chunks) - 1), min_size=1, max_size=9))
-    found = cover(chunks, np.array(indices))
+    found = Grid(chunks).cover(np.array(indices))
     assert gathered(chunks, found) == indices
     assert_tight(chunks, found, indices)
     if indices == sorted(indices):
@@ -218,14 +228,14 @@ def test_cover_of_indices(data, chunks):
 @given(chunked())
 def test_cover_of_everything_cuts_nothing(chunks):
     whole = [(i, None) for i in range(len(chunks))]
-    assert cover(chunks, slice(0, sum(chunks))) == (whole, None)
-    assert cover(chunks, np.arange(sum(chunks))) == (whole, None)
+    assert Grid(chunks).cover(slice(0, sum(chunks))) == (whole, None)
+    assert Grid(chunks).cover(np.arange(sum(chunks))) == (whole, None)
 
 
 @settings
 @given(chunked())
 def test_cover_of_no_indices_is_an_empty_piece(chunks):
-    found = cover(chunks, np.array([], dtype=np.intp))
+    found = Grid(chunks).cover(np.array([], dtype=np.intp))
     assert len(found[0]) == 1
     assert gathered(chunks, found) == []
 
@@ -338,7 +348,7 @@ def test_pieces_make_the_whole(data):
         y = []
         for start, stop in itertools.pairwise(np.cumsum((0, *made)).tolist()):
             needed = window.needs({"x": slice(start, stop)}, adjoint)["x"]
-            piece = gathered(chunks, cover(chunks, needed))
+            piece = gathered(chunks, Grid(chunks).cover(needed))
             rows = whole[start:stop][:, piece]
             if not adjoint and isinstance(window, Selection):
                 y.append(x[piece])  # the rows themselves, in their order
