@@ -13,6 +13,7 @@ import xarray as xr
 from dask.tokenize import tokenize
 
 from xlops import engine, units
+from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
@@ -181,7 +182,14 @@ def _composed_at_blocks(
             f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
         )
     assert isinstance(inner.domain, Space) and isinstance(outer.range, Space)
-    domain, range_ = inner.domain, outer.range
+    back = inner._carry({name: space.labels for name, space in needed.items()}, True)
+    on = outer._carry({name: space.labels for name, space in made.items()}, False)
+    assert isinstance(back, xr.Dataset) and isinstance(on, xr.Dataset)
+    nothing = Space({})
+    kinds = {space.kind for space in (*made.values(), *needed.values())} - {"any"}
+    kind: Kind = kinds.pop() if len(kinds) == 1 else "any"
+    domain = _joined(inner.domain, nothing, overlaid(inner.domain.labels, back), kind)
+    range_ = _joined(outer.range, nothing, outer.range.relabeled(on), kind)
     passing = {}
     for name, space in needed.items():
         _check_meet(made[name], space, inner, outer, f"{who}, block {name!r}")
@@ -350,12 +358,12 @@ class Sum(LinearOperator):
                     f"{who} cannot be added: {first} makes {joined}, {term} makes {made}"
                 )
             kind: Kind = "complex" if "complex" in (joined.kind, made.kind) else made.kind
-            labels = common([made.labels, joined.labels])
-            joined = joined.union(made, f"{who} cannot be added").of_kind(kind)
+            both = joined.union(made, f"{who} cannot be added").of_kind(kind)
+            labels = common([made.labels, joined.labels], who)
             # Auxiliary coordinates that differ are true of neither.
             shared = set(made.labels.variables) & set(joined.labels.variables)
-            unsure = shared - set(labels.variables) - set(joined.labels.xindexes)
-            joined = Space(joined.sizes, joined.labels.drop_vars(unsure), kind)
+            unsure = shared - set(labels.variables) - set(both.labels.xindexes)
+            joined = Space(both.sizes, both.labels.drop_vars(unsure), kind)
         assert joined is not None
         return joined
 
@@ -369,7 +377,8 @@ class Sum(LinearOperator):
         return of_kind(summed(parts), self, adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
-        return common([term._carry(coords, adjoint) for term in self.terms])
+        parts = [term._carry(coords, adjoint) for term in self.terms]
+        return common(parts, self.name)
 
 
 def summed(parts: Iterable[Tree]) -> Array:
@@ -429,16 +438,28 @@ def extended_range(operator: LinearOperator, domain: Space, who: str) -> Space:
     return _joined(made, passing, made.relabeled(coords), domain.kind)
 
 
-def common(parts: Sequence[Coords]) -> xr.Dataset:
-    """The coordinates that all parts have kept, with the same values."""
-    first, *others = parts
-    assert isinstance(first, xr.Dataset)
-    ds = [other for other in others if isinstance(other, xr.Dataset)]
-    gone = [
-        name
-        for name, variable in first.variables.items()
-        if not all(name in o and same_values(o[name].variable, variable) for o in ds)
-    ]
+def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
+    """The coordinates that all parts have kept, with the same values.
+
+    Raises
+    ------
+    LabelError
+        Where a dim is labeled differently: what is added has other labels.
+    """
+    first, *others = [part for part in parts if isinstance(part, xr.Dataset)]
+    gone = []
+    for name, variable in first.variables.items():
+        given = [other[name].variable for other in others if name in other.variables]
+        if name in first.dims:
+            axis = Axis(name, variable.size, variable)
+            for other in given:
+                reason = axis.difference(Axis(name, other.size, other))
+                if reason is not None:
+                    raise LabelError(f"{who} adds what has other labels: {reason}")
+        elif not all(same_values(other, variable) for other in given):
+            gone.append(name)
+        if len(given) < len(others):
+            gone.append(name)
     return first.drop_vars(gone)
 
 

@@ -135,6 +135,7 @@ class LinearOperator(abc.ABC):
         """
         tree, origins = self._admitted(x)
         tree = self._in_one_unit(tree, origins)
+        self._carried(origins)  # labels that do not agree are an error before any work
         with units.one_warning():
             result = self._labeled(self._run(tree, adjoint=False), origins, tree)
         return as_dataset(result) if isinstance(x, xr.Dataset) else result
@@ -211,6 +212,11 @@ class LinearOperator(abc.ABC):
             result[name] = array
         return result
 
+    def _carried(self, origins: Mapping[str, Origin]) -> Coords:
+        """The coordinates of the data that are still true after the operator."""
+        given = {name: origin.coords for name, origin in origins.items()}
+        return self._carry(given.get("", given), adjoint=False)
+
     def _labeled(
         self,
         result: Tree,
@@ -223,8 +229,7 @@ class LinearOperator(abc.ABC):
         first, block = next(iter(origins.values())), next(iter(origins))
         gain = self.gain if gain is None else gain
         keeps = self.keeps_constants if keeps_constants is None else keeps_constants
-        given_coords = {name: origin.coords for name, origin in origins.items()}
-        coords = self._carry(given_coords.get("", given_coords), adjoint=False)
+        coords = self._carried(origins)
 
         def one(array: Array, space: Space, kept: xr.Dataset, name: str) -> xr.DataArray:
             if isinstance(self.domain, Space):

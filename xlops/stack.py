@@ -117,7 +117,7 @@ class VStack(LinearOperator):
                 operator._carry(given[key] if given else coords, True)
                 for key, operator in self.operators.items()
             ]
-            return common(parts)
+            return common(parts, f"{self.name}.H")
         carried: dict[str, xr.Dataset] = {}
         for key, operator in self.operators.items():
             part = operator._carry(coords, False)

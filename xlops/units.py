@@ -13,6 +13,7 @@ import contextlib
 import contextvars
 import functools
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -26,13 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["NONE", "ONE", "Gain", "UnitWarning"]
 
 
+_loading = threading.Lock()
+
+
 class UnitWarning(XlopsWarning):
     """A unit that could not be understood and had to be dropped."""
 
 
-@functools.cache
 def registry() -> Any:
     """cf-xarray's unit registry, loaded without becoming pint's application registry."""
+    with _loading:  # it sets pint's registry for a moment, which no other thread may see
+        return _loaded()
+
+
+@functools.cache
+def _loaded() -> Any:
     import pint
 
     application = pint.get_application_registry()

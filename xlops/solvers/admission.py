@@ -109,7 +109,11 @@ def in_one_unit(
     if all(scale == 1.0 for scale in scales.values()):
         return operator, scales
     if not isinstance(operator, VStack):
-        raise UnitError(f"{operator}: its blocks come in different units: {gains}")
+        units_of = ", ".join(f"{name!r} in {gain}" for name, gain in gains.items())
+        raise UnitError(
+            f"{operator}: its blocks come in different units of the model's: {units_of}; "
+            "scale the blocks of the VStack by quantities"
+        )
     parts = operator.operators.items()
     scaled = {block: Scaled(part, scales[block], target) for block, part in parts}
     return VStack(scaled, name=operator.name), scales
@@ -232,11 +236,18 @@ def admitted_model(
     dims = placed(engine.leaves(y_tree)[0].dims, made.sizes, operator.domain.sizes)
     if set(array.dims) != set(dims):
         raise LabelError(f"{what} must have dims {listed(dims)}, got {listed(array.dims)}")
-    for dim in dims:
-        if dim not in operator.domain:
+    carried = operator.H._carried(origins)
+    assert isinstance(carried, xr.Dataset)
+    for dim in dims:  # those that the operator has no labels for are labeled by the data
+        if dim in carried.variables:
+            given = carried[dim].variable
+            reason = Axis(dim, given.size, given).difference(Axis.of(x, dim))
+        elif dim not in operator.domain:
             reason = Axis.of(data, dim).difference(Axis.of(x, dim))
-            if reason is not None:
-                raise LabelError(f"{what}: {reason}")
+        else:
+            continue
+        if reason is not None:
+            raise LabelError(f"{what}: {reason}")
     if origin.unit is not None and unit is not None:
         scale = units.factor(Gain.of(origin.unit), Gain.of(unit))
         if scale is None or units.mixes_offsets(origin.unit, unit):

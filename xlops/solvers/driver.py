@@ -79,6 +79,7 @@ def run(
     check_arguments(operator, niter, tol, callback, progress, who)
     operator, scales = in_one_unit(operator)
     y_tree, origins = admitted_data(operator, scales, y, who)
+    operator.H._carried(origins)  # blocks must agree where the data alone have labels
     block = next(iter(origins))
     check_preconditioner(preconditioner, operator, y[block] if block else y, who)
     unit = model_unit(operator, origins)

@@ -9,6 +9,8 @@ from typing import Any
 
 import xarray as xr
 
+from xlops.space import overlaid, same_values
+
 __all__ = ["Reason", "Solution", "Status"]
 
 
@@ -91,19 +93,21 @@ class Solution:
         Returns
         -------
         Dataset
-            ``x``; ``residual``, or ``residual_<block>`` for each block; the history; and
+            ``x`` (``x_`` where a dim or coordinate has that name, and so on for all that
+            follow); ``residual``, or ``residual_<block>`` for each block; the history; and
             the rest as attributes. Dims of a residual whose labels differ from those of
             x are renamed to ``<dim>_data`` (``<dim>_<block>``).
         """
-        model = self.x.rename("x")
-        dataset = xr.Dataset(coords=model.coords)
-        dataset["x"] = model
+        dataset = _with(xr.Dataset(), self.x, "x", "model")
         blocks = self.residual if isinstance(self.residual, dict) else {"": self.residual}
         for block, residual in blocks.items():
             name = f"residual_{block}" if block else "residual"
             dataset = _with(dataset, residual, name, block or "data")
-        history = {name: self.history[name] for name in self.history.data_vars}
-        return dataset.assign(history).assign_attrs(
+        along = _free("iteration", dataset)
+        dataset = dataset.assign_coords({along: (along, self.history["iteration"].values)})
+        for norm, values in self.history.data_vars.items():
+            dataset = dataset.assign({_free(str(norm), dataset): (along, values.values)})
+        return dataset.assign_attrs(
             method=self.method,
             iterations=self.iterations,
             reason=self.reason.value,
@@ -151,27 +155,31 @@ class Solution:
 
 
 def _with(dataset: xr.Dataset, array: xr.DataArray, name: str, side: str) -> xr.Dataset:
-    """A Dataset with one more variable, whose labels may differ."""
+    """A Dataset with one more variable, whose labels may differ; nothing is aligned."""
     differ = [
         dim
         for dim in array.dims
         if dim in dataset.dims
-        and (
-            array.sizes[dim] != dataset.sizes[dim]
-            or not _same(array.coords.get(dim), dataset.coords.get(dim))
-        )
+        and (array.sizes[dim] != dataset.sizes[dim] or not _same(array, dataset, dim))
     ]
     array = array.rename({dim: f"{dim}_{side}" for dim in differ})
-    clashing = [
-        c
-        for c in array.coords
-        if c in dataset.coords and not _same(array.coords[c], dataset.coords[c])
-    ]
-    array = array.drop_vars(clashing)
-    return dataset.assign({name: array.rename(name)})
+    coords = array.coords.to_dataset()
+    clashing = [c for c in coords.variables if c in dataset.variables]
+    dataset = overlaid(dataset, coords.drop_vars(clashing))
+    return dataset.assign({_free(name, dataset, array): array.variable})
 
 
-def _same(one: Any, other: Any) -> bool:
+def _free(name: str, *taken: xr.Dataset | xr.DataArray) -> str:
+    """A name that no dim, coordinate or variable has: with underscores if need be."""
+    while any(name in obj.dims or name in obj.coords for obj in taken) or any(
+        isinstance(obj, xr.Dataset) and name in obj.variables for obj in taken
+    ):
+        name += "_"
+    return name
+
+
+def _same(array: xr.DataArray, dataset: xr.Dataset, dim: Any) -> bool:
+    one, other = array.coords.get(dim), dataset.coords.get(dim)
     if one is None or other is None:
         return one is None and other is None
-    return bool(one.variable.equals(other.variable))
+    return same_values(one.variable, other.variable)
