@@ -1,11 +1,15 @@
 """Products, sums, powers and scaling; labels and units through all of them."""
 
+import functools
 import itertools
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pint
 import pytest
 import xarray as xr
+from cf_xarray.units import units
 
 import xlops as xl
 
@@ -252,9 +256,94 @@ def test_order_of_dims(d):
     for dims in itertools.permutations(d.dims):
         x = d.transpose(*dims)
         y = F @ x
-        assert y.dims.index("shot") == dims.index("shot") or {"f", "k"} <= set(y.dims)
+        # New dims stand together where the first of those that are gone stood.
+        assert y.dims == (("shot", "f", "k") if dims[0] == "shot" else ("f", "k", "shot"))
         assert F.gram(x).dims == dims
-        near((F.gram(x)).values.real, x.values)
+        near(F.gram(x).values.real, x.values)
+
+
+# --- numbers and quantities --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "number", [2, 2.0, np.int8(2), np.float32(2), np.float64(2), np.array(2.0), 2 + 0j]
+)
+def test_numbers_from_either_side(d, number):
+    D = xl.FirstDerivative(d.time)
+    assert number * D == D * number
+    for A in (number * D, D * number, D / (1 / number)):
+        assert isinstance(A, xl.LinearOperator)
+        near((A @ d).values, 2 * (D @ d).values, 1e-15)
+        assert (A @ d.astype("float32")).dtype in (np.float32, np.complex64)
+
+
+@pytest.mark.parametrize(
+    "registry", [ureg, pint.get_application_registry(), units], ids=["own", "pint", "cf"]
+)
+def test_quantities_from_either_side(d, registry):
+    """Of any registry; units of one kind merge."""
+    D = xl.FirstDerivative(d.time)
+    plain = (D @ d).values
+    for quantity, factor, unit in (
+        (registry.Quantity(3.0, "ms"), 0.003, "Pa"),
+        (registry.Quantity(3.0, "m"), 3.0, "m Pa s-1"),
+        (registry.Quantity(2, "km") / registry.Quantity(1, "m"), 2000.0, "Pa s-1"),
+        (registry.Quantity(1 + 1j, "Pa"), 1 + 1j, "Pa2 s-1"),
+    ):
+        for A in (quantity * D, D * quantity, D / (1 / quantity)):
+            assert isinstance(A, xl.LinearOperator)
+            y = A @ d
+            near(y.values, factor * plain)
+            assert y.attrs["units"] == unit
+            assert (A.H @ y).units == f"{A.units**2 * units.Unit('Pa'):cf}"
+
+
+def test_units_of_operators(d):
+    Dt, Dx = xl.FirstDerivative(d.time), xl.FirstDerivative(d.offset)
+    F = xl.FFT(d.time, fftshift_after=True)
+    weight = xl.Diagonal(d)  # in Pa
+    dates = d.assign_coords(time=np.datetime64("2020-01-01", "ns") + np.arange(8))
+    hours = d.assign_coords(time=d.time.assign_attrs(units="hours since 2020-01-01"))
+    for A, unit in (
+        (Dt, "s-1"),
+        (Dt.H, "s-1"),
+        (Dt.gram, "s-2"),
+        (Dt**3, "s-3"),
+        (xl.SecondDerivative(d.time), "s-2"),
+        (xl.SecondDerivative(d.offset) @ Dt, "m-2 s-1"),
+        (F.H @ F, ""),
+        (xl.FFT(d.offset, real=True), ""),
+        (weight @ Dt, "Pa s-1"),
+        (weight.gram, "Pa2"),
+        (3 * xl.Restriction(d.time, [0]), ""),
+        (ureg.Quantity(2.0, "s") * Dx + ureg.Quantity(2.0, "h") * Dx, "s m-1"),
+        (xl.FirstDerivative(F.range.coords["freq_time"]), "s"),
+        (xl.FirstDerivative(dates.time), "s-1"),
+        (xl.FirstDerivative(hours.time), "hour-1"),
+        (xl.FirstDerivative(d.shot.drop_vars("shot")), ""),
+    ):
+        assert A.units == units.Unit(unit), A
+    assert xl.FirstDerivative(d.shot).units is None  # labels without units
+    assert xl.VStack({"a": Dt, "b": Dx @ Dt}).units == {
+        "a": units.Unit("s-1"),
+        "b": units.Unit("m-1 s-1"),
+    }
+
+
+def test_sums_take_the_unit_of_the_first_term(d):
+    """1/s and 1/h add, each converted."""
+    Ds = xl.FirstDerivative(d.time)
+    x = d.assign_coords(offset=d.offset.assign_attrs(units="h"))
+    Dh = xl.FirstDerivative(x.offset)
+    slopes = [
+        np.gradient(d.values, h, axis=axis)[:, 1:-1, 1:-1]
+        for h, axis in ((0.1, 2), (25.0, 1))
+    ]
+    y, z = (Ds + Dh) @ x, (Dh - Ds) @ x
+    near(y.values[:, 1:-1, 1:-1], slopes[0] + slopes[1] / 3600)
+    near(z.values[:, 1:-1, 1:-1], slopes[1] - 3600 * slopes[0])
+    assert y.units == "Pa s-1"
+    assert units.Unit(z.units) == units.Unit("Pa/hour")
 
 
 # --- stacks ------------------------------------------------------------------------------
@@ -286,3 +375,87 @@ def test_gram_of_a_stack_over_several_dims(d):
     W = xl.VStack({"data": xl.Identity(d.time), "time": xl.Identity(d.time)})
     with pytest.raises(xl.LabelError, match="do not meet"):
         W.H @ V
+
+
+# --- any expression ----------------------------------------------------------------------
+
+# An operator, its matrix, and a bound of the terms that add up to it, for rounding.
+SIZES = {"time": 5, "offset": 3, "depth": 2}
+
+
+def along(dim, matrix):
+    """A matrix along one dim as a matrix of all of them."""
+    factors = [matrix if name == dim else np.eye(n) for name, n in SIZES.items()]
+    return functools.reduce(np.kron, factors)
+
+
+@functools.cache
+def leaves():
+    """Operators, and their matrices made without them."""
+    labels = {"time": 0.5 * np.arange(5), "offset": [1.0, 2.0, 4.0]}
+    values = np.arange(30.0).reshape(*SIZES.values()) % 7 - 3
+    x = xr.DataArray(values, labels, tuple(SIZES))
+    row = x[0, :, 0].drop_vars("time")
+    back = 2 * (np.eye(5) - np.eye(5, k=-1)) * (np.arange(5) > 0)[:, None]
+    slope = np.array([[-1, 1, 0], [0, -0.5, 0.5], [0, 0, 0]])
+    curvature = np.array([[0, 0, 0], [2 / 3, -1, 1 / 3], [0, 0, 0]])
+    n = np.arange(5)
+    phase = np.exp(1j * n)
+    fourier = np.exp(-2j * np.pi * np.outer(n, n) / 5) / np.sqrt(5)
+    F = xl.FFT(x.time)
+    band = F.H @ xl.Diagonal(xr.DataArray(phase, dims="freq_time")) @ F
+    matrices = [
+        (xl.FirstDerivative(x.time, "backward"), along("time", back)),
+        (xl.FirstDerivative(x.offset, "forward"), along("offset", slope)),
+        (xl.SecondDerivative(x.offset), along("offset", curvature)),
+        (xl.Restriction(x.offset, [2, 0]).gram, along("offset", np.diag([1, 0, 1]))),
+        (xl.Restriction(x.depth, [1, 1]).gram, along("depth", np.diag([0, 2]))),
+        (band, along("time", fourier.conj().T @ (phase[:, None] * fourier))),
+        (xl.Identity(x.depth), np.eye(30)),
+        (xl.Mask(x > 0), np.diag(1.0 * (values.ravel() > 0))),
+        (xl.Diagonal(x), np.diag(values.ravel())),
+        (xl.Diagonal(row), along("offset", np.diag(row.values))),
+    ]
+    bound = np.abs
+    return x, [(A, m, bound(m) if A is not band else 3 * bound(m)) for A, m in matrices]
+
+
+@st.composite
+def expressions(draw, depth=4):
+    if depth == 0 or draw(st.integers(0, 5)) == 0:
+        return draw(st.sampled_from(leaves()[1]))
+    A, a, e = draw(expressions(depth - 1))
+    how = draw(st.sampled_from("+-@@*/HG^"))
+    if how in "+-@":
+        B, b, f = draw(expressions(depth - 1))
+        made = {"+": (A + B, a + b, e + f), "-": (A - B, a - b, e + f)}
+        return made.get(how) or (A @ B, a @ b, e @ f)
+    c = draw(st.sampled_from([2, -0.5, np.float64(3), 1j, 1 - 2j]))
+    return {
+        "*": (c * A, c * a, abs(c) * e),
+        "/": (A / c, a / c, e / abs(c)),
+        "H": (A.H, a.conj().T, e.T),
+        "G": (A.gram, a.conj().T @ a, e.T @ e),
+        "^": (A**2, a @ a, e @ e),
+    }[how]
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@hypothesis.given(data=st.data())
+def test_any_expression_equals_its_matrix(data):
+    x, _ = leaves()
+    A, matrix, bound = data.draw(expressions())
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((2, *x.shape)) + 1j * rng.standard_normal((2, *x.shape))
+    flat = values.reshape(2, -1).T
+    for B, b, e in ((A, matrix, bound), (A.H, matrix.conj().T, bound.T)):
+        expected = (b @ flat).T.reshape(values.shape)
+        rounding = 1e-14 * np.max(e @ np.abs(flat), initial=1e-300)
+        order = data.draw(st.permutations(["shot", *x.dims]))
+        given = xr.DataArray(values, x.coords, ("shot", *x.dims)).transpose(*order)
+        for z in (given, given.chunk(data.draw(st.sampled_from([1, 2, -1])))):
+            y = B @ z
+            assert y.dims == z.dims
+            assert y.coords.to_dataset().identical(x.coords.to_dataset())
+            y = y.transpose("shot", *x.dims).values
+            np.testing.assert_allclose(y, expected, rtol=0, atol=rounding)

@@ -483,6 +483,37 @@ def test_matrix_of_adjoint_is_adjoint_matrix(entry):
     np.testing.assert_allclose(adjoint, matrix.T, rtol=0, atol=1e-14 * scale)
 
 
+@every_operator
+def test_traits_hold(entry):
+    d = gather(entry.time, sizes=(5, 5, 5))
+    for A in (entry.build(d), entry.build(d).H):
+        if not A.traits:
+            continue
+        assert A.traits <= {"symmetric", "positive", "unitary"}
+        matrix = dense(A)
+        scale = np.max(np.abs(matrix), initial=1e-300)
+        if "symmetric" in A.traits:
+            np.testing.assert_allclose(matrix, matrix.T, rtol=0, atol=1e-14 * scale)
+        if "positive" in A.traits:
+            assert np.linalg.eigvalsh(matrix)[0] >= -1e-14 * scale
+        if "unitary" in A.traits:
+            one = np.eye(len(matrix))
+            np.testing.assert_allclose(matrix.T @ matrix, one, rtol=0, atol=1e-14)
+            np.testing.assert_allclose(matrix @ matrix.T, one, rtol=0, atol=1e-14)
+
+
+@every_operator
+def test_what_keeps_constants(entry):
+    d = gather(entry.time)
+    for A in (entry.build(d), entry.build(d).H):
+        if isinstance(A.domain, Blocks):
+            continue
+        made = blocks(A @ (3 * A.domain.ones()))
+        for key, keeps in blocks(A.keeps_constants).items():
+            if keeps:
+                np.testing.assert_allclose(made[key].values, 3.0, rtol=1e-14)
+
+
 def dense(A: xl.LinearOperator) -> np.ndarray:
     """The matrix of an operator over the real numbers.
 
