@@ -146,6 +146,60 @@ def test_diagonal_and_identity(cube, dim, chunks):
 
 
 @in_chunks
+@along_all
+def test_complex_data(cube, dim, chunks):
+    """Real operators act on real and imaginary parts; Fourier transforms on both."""
+    axis, n = DIMS.index(dim), cube.sizes[dim]
+    x = cube + 1j * cube[::-1, ::-1].values
+    weights = np.exp(1j * np.arange(n))
+    labeled = xr.DataArray(weights, {dim: cube[dim]}, dims=dim)
+    kwargs = {"axis": axis, "sampling": STEPS[dim], "dtype": complex}
+    fft = {"axis": axis, "nfft": n + 3, "norm": "1/n", "ifftshift_before": True}
+    for A, P in (
+        (
+            xl.FirstDerivative(cube[dim], edge=True),
+            pylops.FirstDerivative(SHAPE, edge=True, **kwargs),
+        ),
+        (
+            xl.SecondDerivative(cube[dim], kind="forward"),
+            pylops.SecondDerivative(SHAPE, kind="forward", **kwargs),
+        ),
+        (
+            xl.Restriction(cube[dim], [1, 4, 4]),
+            pylops.Restriction(SHAPE, [1, 4, 4], axis=axis, dtype=complex),
+        ),
+        (
+            xl.Diagonal(labeled),
+            pylops.Diagonal(weights, dims=SHAPE, axis=axis, dtype=complex),
+        ),
+        (
+            xl.FFT(cube[dim], n + 3, norm="1/n", ifftshift_before=True),
+            pylops.signalprocessing.FFT(SHAPE, **fft),
+        ),
+    ):
+        both_ways(A, P, x, dim, chunks)
+
+
+@in_chunks
+@pytest.mark.parametrize("real", [False, True])
+def test_filter(cube, real, chunks):
+    """FFT, a diagonal and the way back."""
+    A, P = (
+        xl.FFT(cube.time, 16, real),
+        pylops.signalprocessing.FFT(SHAPE, axis=1, nfft=16, sampling=0.004, real=real),
+    )
+    (f,) = A.range.dims
+    response = np.exp(1j * np.arange(A.range.size))
+    W = xl.Diagonal(xr.DataArray(response, A.range.coords, dims=f))
+    V = pylops.Diagonal(response, dims=P.dimsd, axis=1, dtype=complex)
+    x = cube if real else cube + 1j * cube[:, ::-1].values
+    expected = P.H @ (V @ (P @ x.values.ravel()))
+    agree((A.H @ W @ A) @ cut(x, "time", chunks), expected.reshape(SHAPE))
+    expected = P.H @ (V.H @ (P @ x.values.ravel()))
+    agree((A.H @ W @ A).H @ cut(x, "time", chunks), expected.reshape(SHAPE))
+
+
+@in_chunks
 def test_stack_product_and_sum(cube, chunks):
     x = cut(cube, "time", chunks)
     P1 = pylops.FirstDerivative(SHAPE, axis=1, sampling=0.004)
@@ -261,3 +315,43 @@ def test_months_of_thirty_days():
     y = D @ x
     assert D.domain.axis("time").is_regular
     np.testing.assert_allclose(y.values[1:-1] * 86400.0**2, 2.0, rtol=1e-12)
+
+
+def test_months_in_all_derivatives():
+    """Five points and second derivatives over months, exact on the polynomials."""
+    time = np.arange("2006-01", "2007-03", dtype="datetime64[M]").astype("datetime64[ns]")
+    years = (time - time[0]) / np.timedelta64(365, "D")
+    second = 365 * 86400.0
+    for order, degree in ((3, 2), (5, 4)):
+        power = np.polynomial.Polynomial([0.2, 1, -2, 0.5, 0.7][: degree + 1])
+        x = xr.DataArray(power(years), coords={"time": time}, dims="time")
+        inside = slice(order // 2, -(order // 2))
+        for m, cls in ((1, xl.FirstDerivative), (2, xl.SecondDerivative)):
+            for data in (x, x.chunk(time=3), x[::-1], x[::-1].chunk(time=1)):
+                y = cls(data.time, order=order) @ data
+                exact = power.deriv(m)(years)[inside]
+                y = (y if data.time[0] == time[0] else y[::-1]).values[inside]
+                np.testing.assert_allclose(y * second**m, exact, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("n", [7, 8])
+@pytest.mark.parametrize("step", [0.25, -0.25])
+@pytest.mark.parametrize("nfft", [5, 8, 12])
+def test_fft_is_the_fourier_sum_of_its_labels(n, step, nfft):
+    """Σ x(t) exp(−2πi f (t − t₀)), with f and t from the labels alone."""
+    t = 1.5 + step * np.arange(n)
+    x = xr.DataArray(np.random.default_rng(n).standard_normal(n), {"t": t}, dims="t")
+    kept = slice(min(n, nfft))
+    for shifted in (False, True):
+        y = xl.FFT(x.t, nfft, norm="none", fftshift_after=shifted) @ x
+        f = y.freq_t.values
+        phase = np.exp(-2j * np.pi * f[:, None] * (t - t[0])[kept])
+        np.testing.assert_allclose(y.values, phase @ x.values[kept], rtol=0, atol=1e-13)
+        assert (np.sort(f) == (f if step > 0 else f[::-1])).all() == shifted
+    y = xl.FFT(x.t, nfft, real=True, norm="none", scaling="plain") @ x
+    f = y.freq_t.values
+    phase = np.exp(-2j * np.pi * f[:, None] * (t - t[0])[kept])
+    np.testing.assert_allclose(y.values, phase @ x.values[kept], rtol=0, atol=1e-13)
+    assert len(f) == nfft // 2 + 1
+    isometric = xl.FFT(x.t, max(n, nfft), real=True) @ x
+    np.testing.assert_allclose(np.linalg.norm(isometric), np.linalg.norm(x), rtol=1e-14)
