@@ -12,6 +12,7 @@ import xarray as xr
 from cf_xarray.units import units
 
 import xlops as xl
+from tests.catalogue import CATALOGUE, gather
 
 ureg = pint.UnitRegistry()
 
@@ -375,6 +376,96 @@ def test_gram_of_a_stack_over_several_dims(d):
     W = xl.VStack({"data": xl.Identity(d.time), "time": xl.Identity(d.time)})
     with pytest.raises(xl.LabelError, match="do not meet"):
         W.H @ V
+
+
+# --- pairs of the catalogue --------------------------------------------------------------
+
+
+def pairs():
+    """Every pair of operators and adjoints of the catalogue on one gather, thinned."""
+    d = gather()
+    operators = [entry.build(d) for entry in CATALOGUE if entry.time == "even"]
+    operators += [A.H for A in operators]
+    return list(itertools.product(operators, operators))[::149]
+
+
+def member(A, seed=0):
+    """Data for A with a dim that passes through."""
+    side = A.domain
+    shots = xr.DataArray(np.zeros(2), {"shot": [7, 8]}, dims="shot")
+    x = side.random(seed, like=shots)
+    blocks = x if isinstance(x, dict) else {"": x}
+    for block in blocks.values():
+        block.attrs["units"] = "Pa"
+    return x
+
+
+def made(operator, x):
+    """Values by block, in one order of dims, in units of the first block's."""
+    y = operator(x) if callable(operator) else operator
+    blocks = y if isinstance(y, dict) else {"": y}
+    return {key: b.transpose(*sorted(b.dims)) for key, b in blocks.items()}
+
+
+def assert_same(one, other):
+    assert set(one) == set(other)
+    for key, block in one.items():
+        expected = other[key]
+        assert block.dims == expected.dims
+        factor = units.Quantity(1.0, expected.units).to(block.units).magnitude
+        near(block.values, factor * expected.values, 1e-12)
+        for name in set(block.coords) & set(block.dims):
+            assert block.coords[name].variable.identical(expected.coords[name].variable)
+
+
+def test_products_act_one_after_the_other():
+    count = 0
+    for A, B in pairs():
+        try:
+            C = A @ B
+        except (xl.LabelError, xl.UnitError):
+            continue
+        if isinstance(C.domain, xl.Blocks):
+            continue
+        count += 1
+        x = member(C)
+        assert_same(made(C, x), made(A, B @ x))
+        assert C.clinear <= (A.clinear and B.clinear)
+        assert xl.dottest(C, tol=1e-13)
+    assert count > 50
+
+
+def test_terms_of_sums_and_blocks_of_stacks_act_side_by_side():
+    sums = stacks = 0
+    for A, B in pairs():
+        if isinstance(A.domain, xl.Blocks) or isinstance(B.domain, xl.Blocks):
+            continue
+        try:
+            S = A + B
+        except (xl.LabelError, xl.UnitError):
+            pass
+        else:
+            sums += 1
+            x = member(S)
+            a, b = made(A, x)[""], made(B, x)[""]
+            factor = units.Quantity(1.0, b.units).to(a.units).magnitude
+            total = a.copy(data=a.values + factor * b.values)
+            scale = np.max(np.abs(a.values)) + factor * np.max(np.abs(b.values))
+            y = made(S, x)[""]
+            np.testing.assert_allclose(y.values, total.values, rtol=0, atol=1e-14 * scale)
+            assert y.dims == total.dims
+            assert units.Unit(y.units) == units.Unit(a.units)
+            assert xl.dottest(S, tol=1e-13)
+        try:
+            V = xl.VStack({"a": A, "b": B})
+        except xl.LabelError:
+            continue
+        stacks += 1
+        x = member(V)
+        assert_same(made(V, x), {"a": made(A, x)[""], "b": made(B, x)[""]})
+        assert xl.dottest(V, tol=1e-13)
+    assert sums > 10
+    assert stacks > 40
 
 
 # --- any expression ----------------------------------------------------------------------
