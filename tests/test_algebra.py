@@ -191,6 +191,84 @@ def test_equality(d):
         assert other != D
 
 
+def test_equality_is_exact(d):
+    """Another label, attribute or auxiliary coordinate makes another operator."""
+    time = d.time
+    changed = [
+        d.assign_coords(time=("time", time.values + 1.0, time.attrs)),
+        d.assign_coords(time=("time", time.values * (1 + 1e-15), time.attrs)),
+        d.assign_coords(time=("time", time.values, {"units": "ms", "axis": "T"})),
+        d.assign_coords(time=("time", time.values.astype("float32"), time.attrs)),
+        d.assign_coords(pick=("time", np.arange(8), d.pick.attrs)),
+        d.assign_coords(pick=d.pick.assign_attrs(note="by machine")),
+        d.drop_vars("pick"),
+        d.drop_vars(["time", "pick"]),
+        d.rename(pick="picked"),
+    ]
+    for build in (
+        xl.FirstDerivative,
+        xl.Identity,
+        xl.FFT,
+        lambda t: xl.Restriction(t, [1]),
+    ):
+        operators = {build(e.time) for e in (d, *changed)}
+        assert len(operators) == 1 + len(changed)
+        assert len({A.domain for A in operators}) == 1 + len(changed)
+        assert build(d.time) in operators
+    assert xl.Identity(d.time).domain.matches(xl.Identity(changed[1].time).domain)
+    assert xl.Identity(d.time) != xl.Identity(d.time, d.offset)
+    assert xl.Identity(d.offset, d.time) != xl.Identity(d.time, d.offset)
+
+
+def test_equality_of_parameters(d):
+    """All that constructors take, except the name."""
+    T, X = d.time, d.offset
+    different = [
+        *(xl.FirstDerivative(T, k) for k in ("forward", "backward", "centered")),
+        xl.FirstDerivative(T, edge=True),
+        xl.FirstDerivative(T, order=5),
+        xl.SecondDerivative(T),
+        xl.FirstDerivative(X),
+        *(xl.FFT(T, n) for n in (8, 9)),
+        *(xl.FFT(T, norm=norm) for norm in ("none", "1/n")),
+        xl.FFT(T, real=True),
+        xl.FFT(T, real=True, scaling="plain"),
+        xl.FFT(T, ifftshift_before=True),
+        xl.FFT(T, fftshift_after=True),
+        xl.FFT(T, dim="f"),
+        *(xl.Restriction(T, i) for i in ([0, 1], [1, 0], [0, 1, 1])),
+        xl.Diagonal(d),
+        xl.Diagonal(d + 1),
+        xl.Diagonal(d.astype("float32")),
+        xl.Diagonal(d.assign_attrs(units="kPa")),
+        xl.Diagonal(d.chunk()),
+        xl.Mask(d > 0),
+        xl.Mask(d < 0),
+        xl.Identity(T),
+        xl.Zero(T),
+        xl.Zero(T, X),
+        *(c * xl.Identity(T) for c in (2, 3, 2j, ureg.Quantity(2, "s"))),
+        xl.Identity(T) + xl.Zero(T),
+        xl.Zero(T) + xl.Identity(T),
+        *(xl.VStack(b) for b in ([xl.Zero(T)], {"a": xl.Zero(T)}, [xl.Zero(T)] * 2)),
+    ]
+    for A, B in itertools.combinations(different, 2):
+        assert A != B
+    same = [
+        (xl.FFT(T), xl.FFT(T, 8, name="F")),
+        (xl.Restriction(T, [-1]), xl.Restriction(T, np.arange(8) == 7)),
+        (xl.FirstDerivative(T, order=3), xl.FirstDerivative(T, "centered", False)),
+        (2 * (3 * xl.Identity(T)), xl.Identity(T) * 6),
+        (
+            xl.Zero(T) @ xl.Mask(d > 0) @ xl.Zero(X),
+            xl.Zero(T) @ (xl.Mask(d > 0) @ xl.Zero(X)),
+        ),
+    ]
+    for A, B in same:
+        assert A == B
+        assert hash(A) == hash(B)
+
+
 def test_repr(d):
     A = 0.5 * xl.FirstDerivative(d.time) @ xl.Restriction(d.offset, [0, 3])
     text = repr(A)
