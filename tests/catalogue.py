@@ -279,6 +279,7 @@ SUMS = [
     ),
     Entry("sum, complex", lambda d: xl.Diagonal(C(d, "time")) + Q(2, "g") * xl.Mask(d > 0)),
     Entry("sum of rfft", lambda d: FFT(d.time, real=True) + 2 * FFT(d.time, real=True)),
+    Entry("sum, real and complex", lambda d: band(d, real=True) + 1j * xl.Identity(d.time)),
     Entry("sum with filter", lambda d: xl.Identity(d.depth) + 0.5 * band(d, real=True)),
     Entry(
         "product of sums",
@@ -317,6 +318,10 @@ STACKS = [
     ),
     Entry(
         "stack, complex", lambda d: xl.VStack([Q(1j, "1/m") * xl.Identity(d), D1(d.offset)])
+    ),
+    Entry(
+        "stack, real and complex",
+        lambda d: xl.VStack([FFT(d.time, real=True), 1j * xl.Identity(d.time)]),
     ),
     Entry("stack of product", lambda d: stack(d) @ D1(d.depth, edge=True)),
     Entry("stack times a number", lambda d: 2j * stack(d)),

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import xlops as xl
-from tests.catalogue import CATALOGUE, ELEMENTARY, gather
+from tests.catalogue import ADJOINTS, CATALOGUE, ELEMENTARY, gather
 from xlops.space import Blocks
 
 SETTINGS = hypothesis.settings(
@@ -196,6 +196,8 @@ def combined(a: complex, x: Any, b: complex, y: Any) -> Any:
 
 @every_operator
 def test_properties(entry):
+    entry.build(gather(entry.time))  # imports what is imported when first used
+
     @SETTINGS
     @hypothesis.given(cases(entry))
     def check(case):
@@ -345,6 +347,31 @@ def test_dot_test(entry):
     if all(space.kind != "real" for space in blocks(A.domain).values()):
         assert xl.dottest(A, like=shots.astype(complex), tol=1e-14)
     xl.testing.assert_linear(A, like=shots, tol=1e-13)
+
+
+@pytest.mark.parametrize("entry", [e for e in CATALOGUE if e not in ADJOINTS], ids=str)
+def test_adjoint_gives_back_the_labels_of_the_domain(entry):
+    """To the last bit, whatever rounding and editing the data have been through."""
+    d = gather(entry.time)
+    A = entry.build(d)
+    back = A.H @ for_each(edited, A @ simple(A, d))
+    for key, space in blocks(A.domain).items():
+        made = blocks(back)[key]
+        for name, coord in space.coords.items():
+            assert made.coords[name].variable.identical(coord.variable), name
+            assert made.coords[name].dtype == coord.dtype
+            if d[name].sizes == coord.sizes:
+                assert d.coords[name].variable.identical(coord.variable), name
+
+
+def edited(x: xr.DataArray) -> xr.DataArray:
+    """The same data with rounded labels, other attributes, and no further coordinates."""
+    x = x.drop_vars([name for name in x.coords if name not in x.dims])
+    for dim in x.dims:
+        if dim in x.coords and x.coords[dim].dtype.kind == "f" and x.sizes[dim] > 1:
+            labels = np.nextafter(x.coords[dim].values, np.inf)
+            x = x.assign_coords({dim: (dim, labels, {"long_name": "read from a file"})})
+    return x
 
 
 @every_operator
