@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import pickle
 
 import hypothesis
 import hypothesis.strategies as st
@@ -494,6 +495,30 @@ def assert_same(one, other):
         near(block.values, factor * expected.values, 1e-12)
         for name in set(block.coords) & set(block.dims):
             assert block.coords[name].variable.identical(expected.coords[name].variable)
+
+
+def test_operators_do_not_change_with_what_they_were_built_from(d):
+    x = d.copy(deep=True)
+    weights, keep, kept = d.copy(deep=True), (d > 0).copy(), np.array([0, 3])
+    operators = [
+        xl.Diagonal(weights),
+        xl.Mask(keep),
+        xl.Restriction(d.time, kept),
+        xl.FirstDerivative(d.time),
+        xl.VStack({"a": xl.Diagonal(weights)}),
+    ]
+    before = [made(A, x) for A in operators]
+    labels = [pickle.dumps(A.domain.labels) for A in operators]
+    weights[...], keep[...], kept[...] = 0, False, 1
+    for coord in (weights, d, keep):
+        coord.pick[...] = -1
+        coord.cdp[...] = -1
+        coord.time.attrs["units"] = "h"
+        coord.attrs["units"] = "bar"
+    for A, y, text in zip(operators, before, labels, strict=True):
+        for key, block in made(A, x).items():
+            assert block.identical(y[key])
+        assert A.domain.labels.identical(pickle.loads(text))
 
 
 def test_products_act_one_after_the_other():

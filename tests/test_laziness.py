@@ -195,6 +195,30 @@ def test_large_weights_are_in_the_graph_once():
             assert made < steps * size + 2500 * len(tasks)  # keys and slices
 
 
+@pytest.mark.parametrize("entry", CATALOGUE, ids=str)
+def test_graphs_travel(entry):
+    """Graphs pickle, and make the same numbers elsewhere."""
+    A = entry.build(gather(entry.time))
+    for B in (A, A.H):
+        y = B @ members(B)
+        for block in y.values() if isinstance(y, dict) else [y]:
+            there = pickle.loads(pickle.dumps(block))
+            assert there.data.name == block.data.name
+            np.testing.assert_array_equal(
+                there.compute(scheduler="sync"), block.compute(scheduler="sync")
+            )
+
+
+def test_one_array_under_two_labels(lazy):
+    x = lazy.copy(data=da.from_array(np.random.default_rng(0).random((6, 40)), chunks=5))
+    slow = x.assign_coords(time=2.0 * x.time)
+    assert slow.data.name == x.data.name
+    for cls in (xl.FirstDerivative, xl.SecondDerivative):
+        y, z = dask.compute(cls(x.time) @ x, cls(slow.time) @ slow, scheduler="sync")
+        power = 2 if cls is xl.SecondDerivative else 1
+        np.testing.assert_allclose(y.values, z.values * 2**power, rtol=1e-14)
+
+
 def test_keys_tell_what_is_computed(lazy):
     def name(A):
         return (A @ lazy).data.name
