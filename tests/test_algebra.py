@@ -67,6 +67,21 @@ def test_a_dim_made_twice(d):
         xl.FFT(d.time) @ d.rename(shot="freq_time")
 
 
+def test_a_dim_made_on_the_way(d):
+    """Data must not have a dim that a product makes and consumes inside."""
+    F = xl.FFT(d.time, dim="f")
+    x = d.rename(shot="f")
+    V = xl.VStack({"a": F, "b": xl.Identity(d.time)})
+    for A in (F.gram, (F.gram).H, 2 * F.gram + F.gram, V.gram, V.gram.H, V.gram @ F.gram):
+        for data in (x, x.chunk(offset=2), x.isel(f=slice(1))):
+            with pytest.raises(xl.LabelError, match="makes dim 'f', which the data have"):
+                A @ data
+    turned = F @ F.H  # here time is on the way
+    y = (F @ d).rename(shot="time")
+    with pytest.raises(xl.LabelError, match="makes dim 'time', which the data have"):
+        turned @ y
+
+
 def test_other_labels(d):
     later = d.assign_coords(time=d.time + 0.1).time.assign_attrs(d.time.attrs)
     with pytest.raises(xl.LabelError, match=r"do not meet.*first at index 0"):

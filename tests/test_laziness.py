@@ -209,6 +209,30 @@ def test_graphs_travel(entry):
             )
 
 
+@pytest.mark.parametrize("entry", CATALOGUE, ids=str)
+def test_one_array_under_two_names_of_dims(entry):
+    """The same Dask array with its dims named otherwise makes other keys."""
+    A = entry.build(gather(entry.time))
+    if isinstance(A.domain, xl.Blocks):
+        return
+    n = dict(A.domain.sizes)
+    one = next(iter(n))
+    data = da.from_array(
+        np.random.default_rng(0).standard_normal((*n.values(), n[one])), chunks=2
+    )
+    first = xr.DataArray(data, A.domain.coords, (*n, "shot"))
+    turned = ["shot" if dim == one else dim for dim in n]
+    second = xr.DataArray(data, A.domain.coords, (*turned, one))
+    y, z = A @ first, A @ second
+    together = dask.compute(y, z, scheduler="sync")
+    for lazy, done in zip((first, second), together, strict=True):
+        alone = A @ lazy.compute(scheduler="sync")
+        for key in alone if isinstance(alone, dict) else [...]:
+            np.testing.assert_allclose(
+                done[key].values, alone[key].values, rtol=0, atol=1e-9
+            )
+
+
 def test_one_array_under_two_labels(lazy):
     x = lazy.copy(data=da.from_array(np.random.default_rng(0).random((6, 40)), chunks=5))
     slow = x.assign_coords(time=2.0 * x.time)

@@ -86,6 +86,35 @@ def test_second_derivative(cube, dim, chunks, kind, edge):
     both_ways(A, P, cube, dim, chunks)
 
 
+@in_chunks
+@pytest.mark.parametrize("edge", [False, True])
+@pytest.mark.parametrize("order", [3, 5])
+@pytest.mark.parametrize("kind", ["forward", "backward", "centered"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_read(value, kind, order, edge, chunks):
+    """NaN and infinity come out where PyLops has them, and nowhere else."""
+    n = 11
+    for at in (0, 1, 5, n - 2, n - 1):
+        x = xr.DataArray(np.arange(n) ** 2.0, dims="t")
+        x[at] = value
+        x = cut(x, "t", chunks)
+        pairs = [
+            (
+                xl.FirstDerivative(x.t, kind, edge, order),
+                pylops.FirstDerivative(n, kind=kind, edge=edge, order=order),
+            )
+        ]
+        if order == 3:
+            P = pylops.SecondDerivative(n, kind=kind, edge=edge)
+            pairs.append((xl.SecondDerivative(x.t, kind, edge), P))
+        with np.errstate(invalid="ignore"):
+            for A, P in pairs:
+                np.testing.assert_allclose((A @ x).values, P @ x.values, rtol=0, atol=1e-12)
+                np.testing.assert_allclose(
+                    (A.H @ x).values, P.H @ x.values, rtol=0, atol=1e-12
+                )
+
+
 @pytest.mark.parametrize("chunks", [None, 1], ids=["numpy", "dask"])
 @pytest.mark.parametrize("norm", ["ortho", "none", "1/n"])
 @pytest.mark.parametrize("nfft", [5, 8, 11, 12])
