@@ -15,7 +15,7 @@ import xarray as xr
 
 import xlops as xl
 from xlops.operator import Elementary
-from xlops.windows import Whole
+from xlops.windows.rules import Whole
 
 HOUR = 3600.0
 TIGHT = {"tol": 1e-13, "niter": 500}
@@ -46,12 +46,12 @@ def labeled(dim, n, kind="any"):
     return xl.Space({dim: n}, xr.Dataset(coords={dim: np.arange(n) / 4}), kind)
 
 
-def multiplied(matrix, dim, block):
+def multiplied(matrix, dim, block, out):
     at = block.dims.index(dim)
     matrix = matrix.astype(np.result_type(block.data.dtype, matrix.real.dtype.type(0)))
     if matrix.dtype.kind != "c":
         matrix = matrix.astype(block.data.real.dtype)
-    return np.moveaxis(np.tensordot(matrix, block.data, axes=(1, at)), 0, at)
+    out[...] = np.moveaxis(np.tensordot(matrix, block.data, axes=(1, at)), 0, at)
 
 
 def vector(values, dim="row", **attrs):

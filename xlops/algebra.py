@@ -14,12 +14,13 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.axis import Axis
-from xlops.engine import Tree
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid, same_values
 from xlops.units import Gain
-from xlops.windows import Array
+from xlops.windows.pieces import Array
+from xlops.windows.plan import Node, Plan, real, total
+from xlops.windows.plan import scaled as times
 
 __all__ = ["Adjoint", "Product", "Scaled", "Sum"]
 
@@ -57,8 +58,8 @@ class Adjoint(LinearOperator):
         """A name for exactly this operator."""
         return str(tokenize("adjoint", self.operator.token))
 
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
-        return self.operator._run(x, not adjoint)
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
+        return self.operator._plan(x, not adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         return self.operator._carry(coords, not adjoint)
@@ -110,9 +111,9 @@ class Product(LinearOperator):
         """A name for exactly this operator."""
         return str(tokenize("product", [factor.token for factor in self.factors]))
 
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
-        return of_kind(second._run(first._run(x, adjoint), adjoint), self, adjoint)
+        return of_kind(second._plan(first._plan(x, adjoint), adjoint), self, adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
@@ -288,17 +289,17 @@ def _composed_gain(outer: LinearOperator, inner: LinearOperator) -> Gains:
     return one * two
 
 
-def of_kind(x: Tree, operator: LinearOperator, adjoint: bool) -> Tree:
+def of_kind(x: Plan, operator: LinearOperator, adjoint: bool) -> Plan:
     """A result as the operator's side says: the real part where members are real."""
     side = operator.domain if adjoint else operator.range
     if isinstance(side, Blocks):
         assert isinstance(x, dict)
         return {
-            name: engine.real(a) if side[name].kind == "real" else a
-            for name, a in x.items()
+            name: real(node) if side[name].kind == "real" else node
+            for name, node in x.items()
         }
-    assert isinstance(x, Array)
-    return engine.real(x) if side.kind == "real" else x
+    assert isinstance(x, Node)
+    return real(x) if side.kind == "real" else x
 
 
 # --- sum ------------------------------------------------------------------------------
@@ -372,18 +373,17 @@ class Sum(LinearOperator):
         """A name for exactly this operator."""
         return str(tokenize("sum", [term.token for term in self.terms]))
 
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
-        parts = (term._run(x, adjoint) for term in self.terms)
-        return of_kind(summed(parts), self, adjoint)
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
+        return of_kind(summed(t._plan(x, adjoint) for t in self.terms), self, adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         parts = [term._carry(coords, adjoint) for term in self.terms]
         return common(parts, self.name)
 
 
-def summed(parts: Iterable[Tree]) -> Array:
-    """The sum of single arrays."""
-    return engine.total(part for part in parts if isinstance(part, Array))
+def summed(parts: Iterable[Plan]) -> Node:
+    """The sum of what makes single arrays."""
+    return total([part for part in parts if isinstance(part, Node)])
 
 
 def _in_unit(term: LinearOperator, first: LinearOperator) -> LinearOperator:
@@ -540,17 +540,21 @@ class Scaled(LinearOperator):
         """A name for exactly this operator."""
         return str(tokenize("scaled", self.operator.token, self.number, self.gain))
 
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
-        if isinstance(self.operator, Elementary) and not isinstance(self.number, complex):
-            return self.operator._run(x, adjoint, float(self.number))
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
         # The adjoint multiplies first: a complex number does not move past an
-        # operator that is only real-linear.
-        if adjoint:
-            return self.operator._run(engine.times(self.number.conjugate(), x), True)
-        return engine.times(self.number, self.operator._run(x, False))
+        # operator that is only real-linear. Real numbers move into the last step.
+        if adjoint and isinstance(self.number, complex):
+            return self.operator._plan(_each_times(self.number.conjugate(), x), True)
+        return _each_times(self.number, self.operator._plan(x, adjoint))
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         return self.operator._carry(coords, adjoint)
+
+
+def _each_times(number: complex, x: Plan) -> Plan:
+    if isinstance(x, dict):
+        return {name: times(number, node) for name, node in x.items()}
+    return times(number, x)
 
 
 def _complex(side: Space | Blocks, real_too: bool = False) -> Any:

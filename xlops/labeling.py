@@ -14,7 +14,7 @@ from xlops.axis import Axis
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.space import Space
-from xlops.windows import Array
+from xlops.windows.pieces import Array
 
 __all__ = ["Origin", "admitted", "labeled"]
 

@@ -18,7 +18,9 @@ from xlops.labeling import Origin, admitted, labeled
 from xlops.options import options
 from xlops.space import Blocks, Space, overlaid
 from xlops.units import ONE, Gain
-from xlops.windows import Array, Kernel, Selection, Step, WindowRule, placed
+from xlops.windows.pieces import Array, Indices, Kernel, placed
+from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
+from xlops.windows.rules import WindowRule
 
 __all__ = ["Elementary", "Gains", "LinearOperator"]
 
@@ -84,8 +86,8 @@ class LinearOperator(abc.ABC):
     # --- what an operator implements ------------------------------------------------
 
     @abc.abstractmethod
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
-        """The operator, or its adjoint, on plain arrays that have been checked."""
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
+        """What computes the operator, or its adjoint, from what computes its input."""
 
     @abc.abstractmethod
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
@@ -97,6 +99,20 @@ class LinearOperator(abc.ABC):
         """A name for exactly this operator, made without computing anything."""
 
     # --- applying -------------------------------------------------------------------
+
+    def _run(self, x: Tree, adjoint: bool) -> Tree:
+        """The operator, or its adjoint, on plain arrays that have been checked."""
+        plan, arrays = self._planned(x, adjoint)
+        return engine.run(plan, arrays)
+
+    def _planned(self, x: Tree, adjoint: bool) -> tuple[Plan, dict[Source, Array]]:
+        """The plan for these arrays, and which source of it stands for which of them."""
+        if isinstance(x, dict):
+            sources = {name: Source.of(array) for name, array in x.items()}
+            arrays = {sources[name]: array for name, array in x.items()}
+            return self._plan({**sources}, adjoint), arrays
+        source = Source.of(x)
+        return self._plan(source, adjoint), {source: x}
 
     @property
     def units(self) -> Any:
@@ -360,7 +376,7 @@ class LinearOperator(abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is derived is derived again.
-        derived = ("H", "_step", "_kept")
+        derived = ("H", "_steps", "_kept")
         return {k: v for k, v in self.__dict__.items() if k not in derived}
 
     # --- words ----------------------------------------------------------------------
@@ -419,6 +435,13 @@ class Elementary(LinearOperator):
         Arrays along the operator's dims that the kernels need in pieces.
     exact : tuple of bool
         Whether forward and adjoint only move values: integers then stay integers.
+    totals : tuple of callable, optional
+        For cumulative operators: kernels of what a piece adds to the running value.
+    threaded : bool
+        Whether the kernels use several threads themselves (BLAS).
+    selects : ndarray of int, optional
+        Which samples of its dim come out, where the operator only chooses or reorders
+        them: auxiliary coordinates then follow.
     clinear, traits, keeps_constants
         See `LinearOperator`.
     """
@@ -440,6 +463,9 @@ class Elementary(LinearOperator):
         name: str | None = None,
         weights: tuple[Array, ...] = (),
         exact: tuple[bool, bool] = (False, False),
+        totals: tuple[Kernel, Kernel] | None = None,
+        threaded: bool = False,
+        selects: Indices | None = None,
         clinear: bool = True,
         traits: Iterable[str] = (),
         keeps_constants: bool = False,
@@ -456,7 +482,8 @@ class Elementary(LinearOperator):
         self.traits = frozenset(traits)
         self.keeps_constants = keeps_constants
         self._window, self._kernels, self._weights = window, (forward, adjoint), weights
-        self._exact = exact
+        self._exact, self._totals, self._threaded = exact, totals, threaded
+        self._selects = selects
 
     @functools.cached_property
     def token(self) -> str:
@@ -467,31 +494,51 @@ class Elementary(LinearOperator):
         return str(tokenize(kind, sides, self.params, weights))
 
     @functools.cached_property
-    def _step(self) -> Step:
+    def _steps(self) -> tuple[Step, ...]:
+        """What runs one after the other; the first acts first."""
+        window, kernels, weights = self._window, self._kernels, self._weights
+        return (self._step(window, kernels, weights),)
+
+    def _step(
+        self,
+        window: WindowRule,
+        kernels: tuple[Kernel, Kernel],
+        weights: tuple[Array, ...] = (),
+        suffix: str = "",
+        **options: Any,
+    ) -> Step:
+        """A step from the domain to the range, unless `options` say otherwise."""
+        given: dict[str, Any] = {
+            "domain": dict(self.domain.sizes),
+            "range": dict(self.range.sizes),
+            "domain_kind": self.domain.kind,
+            "range_kind": self.range.kind,
+            "exact": self._exact,
+            "totals": self._totals,
+            "threaded": self._threaded,
+        }
         return Step(
             name=self.name,
-            token=lambda: self.token,
-            domain=dict(self.domain.sizes),
-            range=dict(self.range.sizes),
-            window=self._window,
-            forward=self._kernels[0],
-            adjoint=self._kernels[1],
-            weights=self._weights,
-            forward_kind=self.range.kind,
-            adjoint_kind=self.domain.kind,
-            exact=self._exact,
+            token=lambda: f"{self.token}{suffix}",
+            window=window,
+            forward=kernels[0],
+            adjoint=kernels[1],
+            weights=weights,
+            **{**given, **options},
         )
 
-    def _run(self, x: Tree, adjoint: bool, factor: float = 1.0) -> Array:
-        assert isinstance(x, Array)
+    def _plan(self, x: Plan, adjoint: bool) -> Node:
+        assert isinstance(x, Node)
         if (self.range if adjoint else self.domain).kind == "real":
-            x = engine.real(x)
-        return engine.run(self._step, x, adjoint, factor)
+            x = real(x)
+        for step in reversed(self._steps) if adjoint else self._steps:
+            x = Apply(step, adjoint, x)
+        return x
 
     @functools.cached_property
     def _kept(self) -> frozenset[Hashable]:
         """Dims whose labels come out as they went in."""
-        if isinstance(self._window, Selection):
+        if self._selects is not None:
             return frozenset()
         return frozenset(
             dim
@@ -503,9 +550,9 @@ class Elementary(LinearOperator):
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         assert isinstance(coords, xr.Dataset)
-        window, given = self._window, self.range if adjoint else self.domain
-        if isinstance(window, Selection) and not adjoint:
-            follow = {d: window.indices for d in given.dims if d in coords.dims}
+        given = self.range if adjoint else self.domain
+        if self._selects is not None and not adjoint:
+            follow = {d: self._selects for d in given.dims if d in coords.dims}
             return coords.isel(follow)
         gone = [dim for dim in given.dims if dim not in self._kept]
         return coords.drop_dims(gone, errors="ignore")

@@ -10,12 +10,11 @@ import xarray as xr
 from dask.tokenize import tokenize
 
 from xlops.algebra import common, extended_domain, extended_range, of_kind, summed
-from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, shown
 from xlops.operator import Coords, LinearOperator
 from xlops.space import Blocks, Space
 from xlops.units import Gain
-from xlops.windows import Array
+from xlops.windows.plan import Node, Plan
 
 __all__ = ["VStack"]
 
@@ -98,16 +97,16 @@ class VStack(LinearOperator):
         """A name for exactly this operator."""
         return str(tokenize("vstack", [(k, o.token) for k, o in self.operators.items()]))
 
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
         if not adjoint:
-            blocks: dict[str, Array] = {}
+            blocks: dict[str, Node] = {}
             for key, operator in self.operators.items():
-                block = operator._run(x, False)
-                assert isinstance(block, Array)
+                block = operator._plan(x, False)
+                assert isinstance(block, Node)
                 blocks[key] = block
             return blocks
         assert isinstance(x, dict)
-        parts = (op._run(x[key], True) for key, op in self.operators.items())
+        parts = (op._plan(x[key], True) for key, op in self.operators.items())
         return of_kind(summed(parts), self, adjoint=True)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:

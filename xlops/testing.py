@@ -11,7 +11,7 @@ import xarray as xr
 from xlops.errors import DTypeError
 from xlops.operator import LinearOperator
 from xlops.space import Blocks, Space
-from xlops.windows import placed
+from xlops.windows.pieces import placed
 
 __all__ = ["assert_linear", "dottest"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,7 +13,8 @@ from xlops.errors import LabelError
 from xlops.operator import Elementary
 from xlops.operators.common import about, along, called, choice
 from xlops.space import Space
-from xlops.windows import Block, NDArray, Stencil
+from xlops.windows.banded import Banded
+from xlops.windows.rules import Reach, Stencil
 
 if TYPE_CHECKING:
     from xlops.kernels.stencil import Band
@@ -91,7 +91,7 @@ def _band(axis: Axis, derivative: int, points: _Points) -> Band:
             weights = _weights(nodes, derivative)
         for offset, weight in zip(taken, weights.T, strict=True):
             coefficients[column[offset], rows] = weight
-            used[column[offset], rows] = True
+            used[column[offset], rows] = weight != 0
 
     fill(np.arange(max(0, -inside[0]), n - max(0, inside[-1])), inside)
     for row, taken in edges.items():
@@ -133,24 +133,13 @@ class _Derivative(Elementary):
         super().__init__(
             space,
             space,
-            window=Stencil(axis.dim, axis.size, before, after),
-            forward=functools.partial(_differenced, axis.dim, band),
-            adjoint=functools.partial(_differenced, axis.dim, band.transposed),
+            window=Stencil({axis.dim: Reach(axis.size, before, after)}),
+            forward=Banded(((axis.dim, band),)),
+            adjoint=Banded(((axis.dim, band.transposed),)),
             gain=axis.gain**-self._degree,
             params={"kind": kind, "edge": bool(edge), "order": order},
             name=name,
         )
-
-
-def _differenced(dim: Any, band: Band, block: Block) -> NDArray:
-    from xlops.kernels import stencil
-
-    have, want = block.have[dim], block.want[dim]
-    assert isinstance(have, slice) and isinstance(want, slice)
-    rows, at = block.rows(dim)
-    shape = list(block.data.shape)
-    shape[at] = want.stop - want.start
-    return stencil.apply(rows, band, have, want).reshape(shape)
 
 
 class FirstDerivative(_Derivative):

@@ -15,7 +15,8 @@ from xlops.errors import ArgumentError, DTypeError, LabelError, shown
 from xlops.operator import Elementary
 from xlops.operators.common import about, along, called, choice
 from xlops.space import Space
-from xlops.windows import Block, NDArray, Whole
+from xlops.windows.pieces import Block, NDArray
+from xlops.windows.rules import Whole
 
 __all__ = ["FFT"]
 
@@ -176,7 +177,8 @@ def _transformed(
     shift_after: bool,
     adjoint: bool,
     block: Block,
-) -> NDArray:
+    out: NDArray,
+) -> None:
     """The transform or its adjoint; scipy keeps single precision single."""
     from scipy import fft
 
@@ -188,7 +190,8 @@ def _transformed(
         y = (fft.rfft if real else fft.fft)(x, n=nfft, axis=at)
         y *= factor
         _scale_inner(y, at, nfft, inner)
-        return fft.fftshift(y, axes=at) if shift_after else np.asarray(y)
+        out[...] = fft.fftshift(y, axes=at) if shift_after else y
+        return
     (frequency,) = block.have
     at = block.dims.index(frequency)
     if real:
@@ -203,7 +206,7 @@ def _transformed(
         pad = [(0, 0)] * y.ndim
         pad[at] = (0, size - nfft)
         y = np.pad(y, pad)
-    return fft.fftshift(y, axes=at) if shift_before else np.asarray(y)
+    out[...] = fft.fftshift(y, axes=at) if shift_before else y
 
 
 def _scale_inner(y: NDArray, at: int, nfft: int, inner: float) -> None:

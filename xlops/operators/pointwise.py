@@ -16,7 +16,8 @@ from xlops.operator import Elementary, offer
 from xlops.operators.common import about, called
 from xlops.space import Labeled, Space
 from xlops.units import ONE, Gain
-from xlops.windows import Array, Block, NDArray, Pointwise, Whole, placed
+from xlops.windows.pieces import Array, Block, NDArray
+from xlops.windows.rules import Pointwise, Whole
 
 __all__ = ["Diagonal", "Identity", "Mask", "Zero"]
 
@@ -66,8 +67,8 @@ def _identity(space: Space) -> Identity:
     return Identity(space)
 
 
-def _same(block: Block) -> NDArray:
-    return block.data
+def _same(block: Block, out: NDArray) -> None:
+    out[...] = block.data
 
 
 class Zero(Elementary):
@@ -115,13 +116,8 @@ class Zero(Elementary):
         )
 
 
-def _zeros(block: Block) -> NDArray:
-    dims = placed(block.dims, block.have, block.want)
-    sizes: dict[Hashable, int] = dict(zip(block.dims, block.data.shape, strict=True))
-    for dim, piece in block.want.items():
-        assert isinstance(piece, slice)
-        sizes[dim] = piece.stop - piece.start
-    return np.zeros([sizes[dim] for dim in dims], dtype=block.data.dtype)
+def _zeros(block: Block, out: NDArray) -> None:
+    out[...] = 0
 
 
 class Diagonal(Elementary):
@@ -173,20 +169,22 @@ class Diagonal(Elementary):
         )
 
 
-def _multiplied(block: Block) -> NDArray:
+def _multiplied(block: Block, out: NDArray) -> None:
+    _multiply(block.data, block.weight(), out)
+
+
+def _multiplied_by_conjugate(block: Block, out: NDArray) -> None:
     weight = block.weight()
-    return np.asarray(block.data * weight.astype(_as(block, weight), copy=False))
+    _multiply(block.data, weight.conj() if weight.dtype.kind == "c" else weight, out)
 
 
-def _multiplied_by_conjugate(block: Block) -> NDArray:
-    weight = block.weight().conj()
-    return np.asarray(block.data * weight.astype(_as(block, weight), copy=False))
-
-
-def _as(block: Block, weight: NDArray) -> np.dtype[Any]:
+def _multiply(data: NDArray, weight: NDArray, out: NDArray) -> None:
     """Weights in the precision of the data."""
+    if weight.dtype.kind == "c" and out.dtype.kind != "c":
+        weight = weight.real
     kind = np.complex64 if weight.dtype.kind == "c" else np.float32
-    return np.result_type(block.data.dtype, kind)
+    weight = weight.astype(np.result_type(data.dtype, kind), copy=False)
+    np.multiply(data, weight, out=out)
 
 
 class Mask(Elementary):
@@ -235,8 +233,9 @@ class Mask(Elementary):
         )
 
 
-def _masked(block: Block) -> NDArray:
-    return np.where(block.weight(), block.data, np.zeros((), block.data.dtype))
+def _masked(block: Block, out: NDArray) -> None:
+    out[...] = 0
+    np.copyto(out, block.data, where=block.weight())
 
 
 def _weights(weights: Any, who: str, kinds: str) -> tuple[Array, Gain]:

@@ -16,7 +16,9 @@ from xlops.labeling import plain
 from xlops.operator import Elementary
 from xlops.operators.common import along
 from xlops.space import Space
-from xlops.windows import Block, Indices, NDArray, Selection
+from xlops.windows.pieces import Block, Indices, NDArray
+from xlops.windows.plan import Step
+from xlops.windows.rules import Permutation, Selection
 
 __all__ = ["Restriction"]
 
@@ -71,17 +73,44 @@ class Restriction(Elementary):
         if axis.dim in labels.dims:
             labels = labels.isel({axis.dim: indices})
         repeats = len(np.unique(indices)) < len(indices)
+        order = np.argsort(indices, kind="stable")
+        rising = indices[order]
         super().__init__(
             space,
             Space({axis.dim: len(indices)}, labels),
-            window=Selection(axis.dim, axis.size, indices),
-            forward=_chosen,
-            adjoint=functools.partial(_put_back, axis.dim, indices, repeats),
+            window=Selection(axis.dim, axis.size, rising),
+            forward=functools.partial(_chosen, axis.dim, rising),
+            adjoint=functools.partial(_put_back, axis.dim, rising, repeats),
             params={"indices": indices},
             name=name,
             exact=(True, not repeats),
             keeps_constants=True,
+            selects=indices,
         )
+        # Chosen in rising order first, then put into the order asked for.
+        self._reorders = None if np.array_equal(rising, indices) else np.argsort(order)
+
+    @functools.cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        if self._reorders is None:
+            return super()._steps
+        (step,) = super()._steps
+        sizes = dict(self.range.sizes)
+        (dim,) = sizes
+        window = Permutation(sizes, sizes, self._reorders)
+        turn = functools.partial(reordered, dim, window)
+        kernels = (functools.partial(turn, False), functools.partial(turn, True))
+        last = self._step(window, kernels, suffix="order", domain=sizes, exact=(True, True))
+        return (step, last)
+
+
+def reordered(
+    dim: Hashable, window: Permutation, adjoint: bool, block: Block, out: NDArray
+) -> None:
+    """Kernel of a permutation of all samples along a dim."""
+    axis = block.dims.index(dim)
+    order = window.order(adjoint)[block.want[dim]]
+    out[...] = np.take(block.data, order, axis=axis)
 
 
 def _indices(iava: Any, space: Space, size: int) -> Indices:
@@ -121,20 +150,26 @@ def _indices(iava: Any, space: Space, size: int) -> Indices:
     return np.where(chosen < 0, chosen + size, chosen).astype(np.intp)
 
 
-def _chosen(block: Block) -> NDArray:
-    return block.data  # the engine hands over the chosen samples and no others
-
-
-def _put_back(dim: Hashable, indices: Indices, repeats: bool, block: Block) -> NDArray:
-    have, want = block.have[dim], block.want[dim]
-    assert isinstance(have, np.ndarray) and isinstance(want, slice)
+def _chosen(dim: Hashable, indices: Indices, block: Block, out: NDArray) -> None:
     axis = block.dims.index(dim)
-    shape = list(block.data.shape)
-    shape[axis] = want.stop - want.start
-    out = np.zeros(shape, dtype=block.data.dtype)
-    at = (*(slice(None),) * axis, indices[have] - want.start)
+    out[...] = np.take(
+        block.data, indices[block.want[dim]] - block.have[dim].start, axis=axis
+    )
+
+
+def _put_back(
+    dim: Hashable, indices: Indices, repeats: bool, block: Block, out: NDArray
+) -> None:
+    have, want = block.have[dim], block.want[dim]
+    axis = block.dims.index(dim)
+    # What was read just for want of an empty piece does not belong here.
+    at = indices[have] - want.start
+    inside = (at >= 0) & (at < want.stop - want.start)
+    data, before = block.data, (slice(None),) * axis
+    if not inside.all():
+        at, data = at[inside], data[(*before, inside)]
+    out[...] = 0
     if repeats:
-        np.add.at(out, at, block.data)
+        np.add.at(out, (*before, at), data)
     else:
-        out[at] = block.data
-    return out
+        out[(*before, at)] = data

@@ -19,7 +19,7 @@ from xlops.operator import LinearOperator
 from xlops.space import Blocks, Space
 from xlops.stack import VStack
 from xlops.units import Gain
-from xlops.windows import Array, floating, of_kind, placed
+from xlops.windows.pieces import Array, floating, of_kind, placed
 
 
 def check_arguments(

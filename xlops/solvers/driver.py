@@ -35,7 +35,7 @@ from xlops.solvers.admission import (
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.space import Blocks
-from xlops.windows import Array
+from xlops.windows.pieces import Array
 
 __all__ = ["Step", "run"]
 

@@ -11,7 +11,7 @@ from xlops.engine import Tree
 from xlops.errors import DataError
 from xlops.operator import LinearOperator
 from xlops.space import Blocks, Space
-from xlops.windows import Array, placed
+from xlops.windows.pieces import Array, placed
 
 __all__ = ["Problem"]
 

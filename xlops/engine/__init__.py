@@ -1,0 +1,46 @@
+"""Engine: runs plans on NumPy and Dask, and the vector arithmetic of solvers.
+
+The only part of the library that imports dask.array, and only when Dask arrays are about.
+"""
+
+from __future__ import annotations
+
+from xlops.engine.lazy import is_lazy
+from xlops.engine.run import run
+from xlops.engine.vectors import (
+    Tree,
+    alike,
+    axpy,
+    count_nan,
+    dot,
+    leaves,
+    minus,
+    paired,
+    persist,
+    ratio,
+    scaled,
+    shares_memory,
+    times,
+    transform,
+    zeros_like,
+)
+
+__all__ = [
+    "Tree",
+    "alike",
+    "axpy",
+    "count_nan",
+    "dot",
+    "is_lazy",
+    "leaves",
+    "minus",
+    "paired",
+    "persist",
+    "ratio",
+    "run",
+    "scaled",
+    "shares_memory",
+    "times",
+    "transform",
+    "zeros_like",
+]

@@ -1,0 +1,303 @@
+"""Evaluation: one piece of a plan, from pieces of arrays, in this thread.
+
+This is what a Dask task runs and what a thread runs on a tile of a NumPy array. Results
+on the way live in scratch memory that is used again from tile to tile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from xlops.windows.pieces import Array, Block, NDArray, Window, shape_of
+from xlops.windows.plan import Apply, Node, Source, Total
+
+__all__ = ["Piece", "Pieces", "Readers", "Scratch", "evaluate"]
+
+
+class Scratch:
+    """Memory for results on the way, taken and given back like a stack."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, dtype=np.uint8)
+        self._used = 0
+        self._wanted = 0
+
+    def take(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray:
+        """An array that is not filled, valid until the stack is cut below it."""
+        count = math.prod(shape) * dtype.itemsize
+        start = self._used
+        self._used += -(-count // 64) * 64  # keep the next one aligned
+        self._wanted = max(self._wanted, self._used)
+        if self._used > self._memory.size:
+            return np.empty(shape, dtype)
+        return self._memory[start : start + count].view(dtype).reshape(shape)
+
+    def mark(self) -> int:
+        """Where the stack ends now."""
+        return self._used
+
+    def cut(self, mark: int) -> None:
+        """Give back all that was taken since `mark`."""
+        self._used = mark
+        if mark == 0 and self._wanted > self._memory.size:
+            self._memory = np.empty(self._wanted, dtype=np.uint8)
+
+
+class Reader(Protocol):
+    """Gives pieces of an array."""
+
+    def read(self, window: Window, scratch: Scratch) -> NDArray:
+        """The piece, as a view where that is possible."""
+
+    def view(self, window: Window) -> NDArray | None:
+        """The piece as a view; None where that is not possible."""
+
+
+Readers: TypeAlias = Mapping[Source, Reader]
+
+
+class Piece:
+    """An array, or one piece of it that starts at `starts`.
+
+    Parameters
+    ----------
+    data : ndarray
+        The values.
+    dims : tuple of Hashable
+        The names of its axes.
+    starts : tuple of int, optional
+        Where the piece lies in the whole; at 0 unless given.
+    """
+
+    def __init__(
+        self,
+        data: NDArray,
+        dims: tuple[Hashable, ...],
+        starts: tuple[int, ...] | None = None,
+    ) -> None:
+        self.data, self.dims = data, dims
+        self.starts = starts or (0,) * len(dims)
+
+    def read(self, window: Window, scratch: Scratch) -> NDArray:
+        """A view."""
+        return self._cut(window)
+
+    def _cut(self, window: Window) -> NDArray:
+        index = []
+        for dim, start in zip(self.dims, self.starts, strict=True):
+            piece = window[dim]
+            index.append(slice(piece.start - start, piece.stop - start))
+        return self.data[tuple(index)]
+
+    def view(self, window: Window) -> NDArray | None:
+        """The piece, where it lies in this one."""
+        return self._cut(window) if self.holds(window) else None
+
+    def holds(self, window: Window) -> bool:
+        """Whether all of a window lies in this piece."""
+        return all(
+            start <= window[dim].start and window[dim].stop <= start + size
+            for dim, start, size in zip(self.dims, self.starts, self.data.shape, strict=True)
+        )
+
+
+class Pieces:
+    """Several pieces of one array: a chunk and strips of its neighbours."""
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+
+    def read(self, window: Window, scratch: Scratch) -> NDArray:
+        """A view of one piece where it holds all of the window, else put together."""
+        view = self.view(window)
+        if view is not None:
+            return view
+        first = self.pieces[0]
+        whole = scratch.take(shape_of(window, first.dims), first.data.dtype)
+        origin = tuple(window[dim].start for dim in first.dims)
+        for piece in self.pieces:
+            shared = _overlap(piece, window)
+            if shared is not None:
+                target = Piece(whole, first.dims, origin).read(shared, scratch)
+                target[...] = piece.read(shared, scratch)
+        return whole
+
+    def view(self, window: Window) -> NDArray | None:
+        """A view of the piece that holds all of the window."""
+        for piece in self.pieces:
+            if piece.holds(window):
+                return piece.view(window)
+        return None
+
+
+def _overlap(piece: Piece, window: Window) -> dict[Hashable, slice] | None:
+    shared = {}
+    for dim, start, size in zip(piece.dims, piece.starts, piece.data.shape, strict=True):
+        low, high = max(start, window[dim].start), min(start + size, window[dim].stop)
+        if low >= high:
+            return None
+        shared[dim] = slice(low, high)
+    return shared
+
+
+def evaluate(
+    node: Node,
+    want: Window,
+    readers: Readers,
+    out: NDArray,
+    scratch: Scratch,
+    part: Window | None = None,
+    carry: NDArray | None = None,
+) -> None:
+    """Fill `out` with a piece of a node.
+
+    Parameters
+    ----------
+    node : Node
+        The plan.
+    want : Window
+        The piece, along all dims of the node.
+    readers : mapping of Source to Reader
+        The arrays that its sources stand for.
+    out : ndarray
+        Its axes are the node's dims; any strides.
+    scratch : Scratch
+        Memory for results on the way.
+    part : Window, optional
+        Where the topmost step adds up or scans: which part of its input to take.
+    carry : ndarray, optional
+        Where the topmost step scans: what has been summed up outside of that part.
+    """
+    if isinstance(node, Apply):
+        if part is None and node.widened(want) is not want:
+            mark = scratch.mark()
+            out[...] = piece_of(node, want, readers, scratch)
+            scratch.cut(mark)
+            return
+        _apply(node, want, readers, out, scratch, part or {}, carry)
+    elif isinstance(node, Total):
+        _add(node, want, readers, out, scratch)
+    else:
+        assert isinstance(node, Source)
+        out[...] = readers[node].read(want, scratch)
+
+
+def piece_of(node: Node, want: Window, readers: Readers, scratch: Scratch) -> NDArray:
+    """A piece of a node: a view of a source, or computed into scratch memory."""
+    if isinstance(node, Source):
+        return readers[node].read(want, scratch)
+    wide = node.widened(want) if isinstance(node, Apply) else want
+    out = scratch.take(shape_of(wide, node.dims), node.dtype)
+    evaluate(node, wide, readers, out, scratch)
+    if wide is want:
+        return out
+    return Piece(out, node.dims, tuple(wide[d].start for d in node.dims)).read(want, scratch)
+
+
+def block_of(
+    node: Apply,
+    want: Window,
+    readers: Readers,
+    scratch: Scratch,
+    part: Window,
+    carry: NDArray | None = None,
+) -> Block:
+    """What a kernel gets for a piece of the output."""
+    step = node.step
+    have = {**node.needs(want), **part}
+    data = piece_of(node.child, have, readers, scratch)
+    if data.dtype != node.inner_dtype:
+        data = data.astype(node.inner_dtype)
+    given, made = step.sides(node.adjoint)
+    own_have = {dim: have[dim] for dim in given}
+    own_want = {dim: want[dim] for dim in made}
+    near = node.near(own_have, own_want) if step.weights else {}
+    weights = tuple(_weight(weight, near, readers, scratch) for weight in step.weights)
+    return Block(data, node.child.dims, own_have, own_want, weights, carry)
+
+
+def _weight(weight: Any, near: Window, readers: Readers, scratch: Scratch) -> Array:
+    if isinstance(weight, Source):
+        return Array(readers[weight].read(near, scratch), weight.dims)
+    return Array(weight.data[tuple(near[dim] for dim in weight.dims)], weight.dims)
+
+
+def _apply(
+    node: Apply,
+    want: Window,
+    readers: Readers,
+    out: NDArray,
+    scratch: Scratch,
+    part: Window,
+    carry: NDArray | None,
+) -> None:
+    mark = scratch.mark()
+    block = block_of(node, want, readers, scratch, part, carry)
+    kernel_dtype = node.step.dtypes(node.child.dtype, node.adjoint)[1]
+    # Integers that are only moved, and then scaled, are moved first.
+    target = out if out.dtype == kernel_dtype else scratch.take(out.shape, kernel_dtype)
+    try:
+        node.kernel(block, target)
+    except Exception as error:
+        where = ", ".join(f"{d} [{p.start}:{p.stop}]" for d, p in block.want.items())
+        side = " (adjoint)" if node.adjoint else ""
+        error.add_note(f"in the operator {node.step.name}{side}, making {where}")
+        raise
+    if node.factor != 1.0:
+        np.multiply(target, out.dtype.type(node.factor), out=out)
+    elif target is not out:
+        out[...] = target
+    scratch.cut(mark)
+
+
+def _add(
+    node: Total, want: Window, readers: Readers, out: NDArray, scratch: Scratch
+) -> None:
+    mark = scratch.mark()
+    done = _banded_at_once(node, want, readers, out)
+    started = bool(done)
+    for term in node.terms:
+        if term in done:
+            continue
+        view = out.transpose([node.dims.index(dim) for dim in term.dims])
+        if not started and term.dtype == node.dtype:
+            evaluate(term, want, readers, view, scratch)
+        else:
+            inner = scratch.mark()
+            value = piece_of(term, want, readers, scratch)
+            if started:
+                np.add(view, value, out=view, casting="same_kind")
+            else:
+                view[...] = value
+            scratch.cut(inner)
+        started = True
+    scratch.cut(mark)
+
+
+def _banded_at_once(
+    node: Total, want: Window, readers: Readers, out: NDArray
+) -> tuple[Apply, ...]:
+    """Fill `out` with the terms that one pass can make; which those are.
+
+    The pass reads a box around all windows. Where that is not at hand as a view, putting
+    it together would read more than the terms need one by one.
+    """
+    kernel, members = node.banded
+    if kernel is None:
+        return ()
+    have = dict(want)
+    for term in members:
+        for dim, piece in term.needs(want).items():
+            low, high = have[dim].start, have[dim].stop
+            have[dim] = slice(min(low, piece.start), max(high, piece.stop))
+    child = members[0].child
+    assert isinstance(child, Source)
+    data = readers[child].view(have)
+    if data is None:
+        return ()
+    kernel(Block(data, node.dims, have, want), out)
+    return members

@@ -1,0 +1,570 @@
+"""Graphs: plans on Dask arrays, one task per chunk of a stage's result.
+
+A task gets the chunks that it needs as they are, and thin strips of their neighbours as
+slices of their own, which neighbours share. The plan itself is one node of the graph,
+however many tasks refer to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xlops.engine import threads
+from xlops.engine.evaluate import Piece, Pieces, Readers, Scratch, block_of, evaluate
+from xlops.engine.lazy import in_one_piece, is_lazy, like_weights, without_empty_chunks
+from xlops.engine.stages import Stage, Stages
+from xlops.engine.tiles import CHAIN_BYTES, fill, tiles_of
+from xlops.windows.pieces import Array, Chunks, Grid, NDArray, Window, shape_of
+from xlops.windows.plan import (
+    Apply,
+    Node,
+    Source,
+    Total,
+    halo,
+    nodes,
+    reads,
+    replaced,
+    volume,
+    work,
+)
+from xlops.windows.rules import Permutation, Pointwise, Stencil
+
+__all__ = ["Graphs"]
+
+# Steps run together as long as pieces do not overlap so much that this many times the
+# work is done.
+MOST_WORK = 2.0
+# A larger part of a chunk than this travels as the whole chunk.
+LARGEST_CUT = 0.5
+# Partial results that one task adds up.
+ADDED_AT_ONCE = 8
+# Smaller chunks are worked on as one tile.
+SMALL_CHUNK = 2**16
+
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+Index: TypeAlias = tuple[int, ...]
+
+
+class Graphs(Stages):
+    """Describes plans on Dask arrays."""
+
+    def prepared(self, stage: Stage, alone: bool = False) -> Stage | None:
+        """The stage with all on Dask, and in one piece where a step needs that."""
+        if isinstance(stage.node, Source):
+            return stage
+        stage = _all_lazy(stage)
+        split = _split(stage)
+        if split and not _runs_split(stage, split, alone):
+            if not all(_is_local(node) for node in split):
+                return None
+            stage = _in_one_piece(stage, split)
+        if alone or _excess(stage) <= MOST_WORK:
+            return stage
+        return None
+
+    def is_closed(self, stage: Stage) -> bool:
+        """Where partial results are added up, or a running value is passed on."""
+        return bool(_split(stage))
+
+    def is_cheap(self, stage: Stage) -> bool:
+        """Where all steps work sample by sample."""
+        return all(
+            isinstance(node, Source)
+            or (isinstance(node, Apply) and isinstance(node.window, Pointwise))
+            for node in nodes(stage.node)
+        )
+
+    def compute(self, stage: Stage) -> Array:
+        """The result, as a Dask array."""
+        stage = _all_lazy(stage)
+        node = stage.node
+        split = _split(stage).get(node)
+        if split and isinstance(node, Apply):
+            if isinstance(node.window, Permutation):
+                return _reordered(node, stage.arrays)
+            layer = _Layer(stage)
+            if node.window.scans(node.adjoint) is not None:
+                layer.scan(node, *split)
+            else:
+                layer.add_up(node, split)
+            return layer.array()
+        layer = _Layer(stage)
+        layer.piecewise()
+        return layer.array()
+
+
+# --- what a stage needs before it runs ------------------------------------------------
+
+
+def _all_lazy(stage: Stage) -> Stage:
+    """The stage with all its sources on Dask, lazy weights as sources too."""
+    arrays = {source: like_weights(a, stage.node) for source, a in stage.arrays.items()}
+
+    def weighed(node: Node) -> Node | None:
+        if not isinstance(node, Apply):
+            return None
+        weights: list[Any] = []
+        for weight in node.step.weights:
+            if isinstance(weight, Array) and is_lazy(weight.data):
+                array = Array(without_empty_chunks(weight.data), weight.dims)
+                weight = Source.of(array)
+                arrays[weight] = array
+            weights.append(weight)
+        if all(a is b for a, b in zip(weights, node.step.weights, strict=True)):
+            return None
+        step = dataclasses.replace(node.step, weights=tuple(weights))
+        return Apply(step, node.adjoint, replaced(node.child, weighed), node.factor)
+
+    return Stage(replaced(stage.node, weighed), arrays)
+
+
+def _chunks(node: Node, arrays: dict[Source, Array]) -> Chunks:
+    """The chunks of what a plan makes."""
+    if isinstance(node, Source):
+        array = arrays[node]
+        return dict(zip(array.dims, array.data.chunks, strict=True))
+    chunks = dict(node.chunks([_chunks(child, arrays) for child in node.children]))
+    if isinstance(node, Apply):
+        for weight in node.step.weights:
+            if isinstance(weight, Source):
+                new = {dim for dim in weight.dims if dim not in node.child.sizes}
+                given = _chunks(weight, arrays)
+                chunks.update({dim: given[dim] for dim in new if dim in chunks})
+    return chunks
+
+
+def _split(stage: Stage) -> dict[Node, frozenset[Hashable]]:
+    """The steps that need whole dims which come in several chunks, and these dims."""
+    result = {}
+    for node in nodes(stage.node):
+        if isinstance(node, Apply) and (whole := node.window.whole(node.adjoint)):
+            chunks = _chunks(node.child, stage.arrays)
+            dims = frozenset(dim for dim in whole if len(chunks[dim]) > 1)
+            if dims:
+                result[node] = dims
+    return result
+
+
+def _runs_split(
+    stage: Stage, split: dict[Node, frozenset[Hashable]], alone: bool
+) -> bool:
+    """Whether the topmost step, and no other, can do with several chunks."""
+    node = stage.node
+    if set(split) != {node} or not isinstance(node, Apply):
+        return False
+    if isinstance(node.window, Permutation):
+        return isinstance(node.child, Source) and node.factor == 1.0
+    scans = node.window.scans(node.adjoint) is not None
+    return scans or split[node] <= node.window.adds(node.adjoint)
+
+
+def _is_local(node: Node) -> bool:
+    """Whether all below a node works on samples that lie close together."""
+    return all(
+        n is node
+        or not isinstance(n, Apply)
+        or isinstance(n.window, (Pointwise, Stencil))
+        for n in nodes(node)
+    )
+
+
+def _in_one_piece(stage: Stage, split: dict[Node, frozenset[Hashable]]) -> Stage:
+    """The stage on sources that have the dims in one piece that steps need whole."""
+    arrays = dict(stage.arrays)
+    new: dict[Node, Source] = {}
+    for top, dims in split.items():
+        for node in nodes(top):
+            if isinstance(node, Source) and node in arrays and node not in new:
+                array = in_one_piece(arrays[node], dims)
+                new[node] = Source.of(array)
+                arrays[new[node]] = array
+    return Stage(replaced(stage.node, new.get), arrays)
+
+
+def _excess(stage: Stage) -> float:
+    """How many times the work is done where pieces overlap."""
+    node = stage.node
+    chunks = _chunks(node, stage.arrays)
+    want = {dim: Grid(chunks[dim])[len(chunks[dim]) // 2] for dim in node.dims}
+    share = volume(want, node.dims) / node.size
+    once = sum(n.size for n in nodes(node) if not isinstance(n, Source))
+    return work(node, want) / (share * once)
+
+
+def _reordered(node: Apply, arrays: dict[Source, Array]) -> Array:
+    """A permutation of samples, as Dask does it."""
+    assert isinstance(node.child, Source) and isinstance(node.window, Permutation)
+    array = arrays[node.child]
+    (dim,) = node.window.domain
+    index = [slice(None)] * array.data.ndim
+    index[array.dims.index(dim)] = node.window.order(node.adjoint)  # type: ignore[call-overload]
+    return Array(array.data[tuple(index)], array.dims)
+
+
+# --- graphs ---------------------------------------------------------------------------
+
+
+class _Layer:
+    """The tasks of one stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        from dask.task_spec import DataNode
+        from dask.tokenize import tokenize
+
+        node = stage.node
+        self.chunks = _chunks(node, stage.arrays)
+        self.node = node
+        self.sources = [source for source in _sources(node) if source in stage.arrays]
+        self.arrays = [stage.arrays[source] for source in self.sources]
+        self.slots = {source: slot for slot, source in enumerate(self.sources)}
+        names = {s: (a.data.name, a.dims) for s, a in zip(self.sources, self.arrays)}
+        self.name = f"{_named(node)}-{tokenize(_token(node, names), self.chunks)}"
+        self.grids = {dim: Grid(sizes) for dim, sizes in self.chunks.items()}
+        self._given = [dict(zip(a.dims, map(Grid, a.data.chunks))) for a in self.arrays]
+        self._covers: dict[Any, Any] = {}
+        plan_key = f"{self.name}-plan"
+        self.tasks: dict[Any, Any] = {
+            plan_key: DataNode(plan_key, (_slim(node), tuple(self.sources)))
+        }
+        self.plan_key = plan_key
+
+    def array(self) -> Array:
+        """The lazy result."""
+        import dask.array as da
+        from dask.highlevelgraph import HighLevelGraph
+
+        graph = HighLevelGraph.from_collections(
+            self.name, self.tasks, [array.data for array in self.arrays]
+        )
+        chunks = tuple(self.chunks[dim] for dim in self.node.dims)
+        data = da.Array(graph, self.name, chunks, dtype=self.node.dtype)
+        return Array(data, self.node.dims)
+
+    def piecewise(self) -> None:
+        """One task per chunk."""
+        node = self.node
+        for index, want in self._outputs():
+            self._task((self.name, *index), _piece, want, reads(node, want))
+
+    def scan(self, node: Apply, dim: Hashable) -> None:
+        """One task per chunk, and a running value from chunk to chunk."""
+        at = node.dims.index(dim)
+        outputs = dict(self._outputs())
+        carries: dict[Index, list[Any]] = {index: [] for index in outputs}
+        for index in sorted(outputs, key=lambda i: i[at], reverse=node.adjoint):
+            want = outputs[index]
+            part = {dim: want[dim]}
+            needed = [*_reads_part(node, want, part)]
+            step = 1 if node.adjoint else -1
+            before = (*index[:at], index[at] + step, *index[at + 1 :])
+            if before in outputs:
+                total = (f"{self.name}-total", *before)
+                carries[index] = [total]
+                if carries[before]:
+                    carry = (f"{self.name}-carry", *index)
+                    self._sum(carry, [total, *carries[before]])
+                    carries[index] = [carry]
+            last = 0 if node.adjoint else len(self.grids[dim]) - 1
+            if index[at] != last:
+                total = (f"{self.name}-total", *index)
+                self._task(total, _total, want, needed, part)
+            self._task((self.name, *index), _piece, want, needed, part, carries[index])
+
+    def add_up(self, node: Apply, dims: frozenset[Hashable]) -> None:
+        """Partial results of the chunks along `dims`, added up some at a time."""
+        given = _chunks(node.child, dict(zip(self.sources, self.arrays)))
+        grids = {dim: Grid(given[dim]) for dim in node.child.dims if dim in dims}
+        combinations = [*itertools.product(*(range(len(g)) for g in grids.values()))]
+        for index, want in self._outputs():
+            partial = []
+            for cut in combinations:
+                part = {dim: grid[i] for (dim, grid), i in zip(grids.items(), cut)}
+                key = (f"{self.name}-partial", *index, *cut)
+                self._task(key, _piece, want, _reads_part(node, want, part), part)
+                partial.append(key)
+            level = 0
+            while len(partial) > ADDED_AT_ONCE:
+                level += 1
+                starts = range(0, len(partial), ADDED_AT_ONCE)
+                groups = [partial[i : i + ADDED_AT_ONCE] for i in starts]
+                partial = []
+                for i, group in enumerate(groups):
+                    key = (f"{self.name}-sum-{level}", *index, i)
+                    self._sum(key, group)
+                    partial.append(key)
+            self._sum((self.name, *index), partial)
+
+    def _outputs(self) -> Iterable[tuple[Index, dict[Hashable, slice]]]:
+        """Indices and windows of all chunks of the result."""
+        dims = self.node.dims
+        pieces = [
+            [(i, self.grids[dim][i]) for i in range(len(self.grids[dim]))] for dim in dims
+        ]
+        for combination in itertools.product(*pieces):
+            index = tuple(i for i, _ in combination)
+            yield index, {d: p for d, (_, p) in zip(dims, combination, strict=True)}
+
+    def _sum(self, key: Any, keys: Iterable[Any]) -> None:
+        from dask.task_spec import Task, TaskRef
+
+        self.tasks[key] = Task(key, _added, *map(TaskRef, keys))
+
+    def _task(
+        self,
+        key: Any,
+        function: Any,
+        want: Window,
+        needed: Iterable[tuple[Source, Window]],
+        part: Window | None = None,
+        carries: Sequence[Any] = (),
+    ) -> None:
+        from dask.task_spec import Task, TaskRef
+
+        layout, pieces = self._gathered(needed)
+        ranges = tuple((want[d].start, want[d].stop) for d in self.node.dims)
+        self.tasks[key] = Task(
+            key,
+            function,
+            TaskRef(self.plan_key),
+            ranges,
+            layout,
+            None if part is None else tuple((d, p.start, p.stop) for d, p in part.items()),
+            *map(TaskRef, (*carries, *pieces)),
+        )
+
+    def _gathered(
+        self, needed: Iterable[tuple[Source, Window]]
+    ) -> tuple[tuple[Any, ...], list[Any]]:
+        """The keys of all pieces that a task needs; of which source and where each is."""
+        chosen: dict[tuple[int, Index], dict[Any, Any]] = {}
+        for source, window in needed:
+            slot = self.slots[source]
+            covers = [self._cover(slot, dim, window[dim]) for dim in source.dims]
+            for combination in itertools.product(*covers):
+                index, cuts, shares, starts = zip(*combination) if covers else ((),) * 4
+                found = chosen.setdefault((slot, index), {})
+                share = 1.0
+                for one in shares:
+                    share *= one
+                if share > LARGEST_CUT:
+                    grids = self._given[slot]
+                    origin = (
+                        grids[dim].starts[i] for dim, i in zip(source.dims, index)
+                    )
+                    found.clear()
+                    found[None] = tuple(origin)
+                elif None not in found:
+                    found[cuts] = starts
+        layout, keys = [], []
+        for (slot, index), found in chosen.items():
+            for cuts, starts in found.items():
+                layout.append((slot, starts))
+                keys.append(self._key(slot, index, cuts))
+        return tuple(layout), keys
+
+    def _cover(self, slot: int, dim: Hashable, extent: slice) -> Any:
+        """The chunks along one dim that hold a range: index, cut, share, start."""
+        key = (slot, dim, extent.start, extent.stop)
+        if key not in self._covers:
+            grid = self._given[slot][dim]
+            self._covers[key] = [
+                (
+                    i,
+                    None if cut is None else (cut.start, cut.stop),
+                    1.0 if cut is None else (cut.stop - cut.start) / grid.chunks[i],
+                    grid.starts[i] + (0 if cut is None else cut.start),
+                )
+                for i, cut in grid.cover(extent)
+            ]
+        return self._covers[key]
+
+    def _key(self, slot: int, index: Index, cuts: Any) -> Any:
+        """The key of a chunk, or of a slice of it, which is made where it is new."""
+        from dask.task_spec import Task, TaskRef
+
+        whole = (self.arrays[slot].data.name, *index)
+        if cuts is None:
+            return whole
+        tail = (":" if cut is None else f"{cut[0]}:{cut[1]}" for cut in cuts)
+        key = (f"{self.name}-strip-{slot}", *index, *tail)
+        if key not in self.tasks:
+            self.tasks[key] = Task(key, _strip, TaskRef(whole), cuts)
+        return key
+
+
+def _sources(node: Node) -> list[Source]:
+    """The sources of a plan, those of its weights too."""
+    found: dict[Source, None] = {}
+    for n in nodes(node):
+        if isinstance(n, Source):
+            found[n] = None
+        elif isinstance(n, Apply):
+            found.update((w, None) for w in n.step.weights if isinstance(w, Source))
+    return list(found)
+
+
+def _reads_part(
+    node: Apply, want: Window, part: Window
+) -> Iterable[tuple[Source, Window]]:
+    """What a piece of a result needs of a part of what its topmost step sums over."""
+    have = {**node.needs(want), **part}
+    yield from node.weighs(have, want)
+    yield from reads(node.child, have)
+
+
+def _slim(node: Node) -> Node:
+    """A plan as tasks need it: without what only names it."""
+
+    def slim(n: Node) -> Node | None:
+        if not isinstance(n, Apply):
+            return None
+        step = dataclasses.replace(n.step, token=None)
+        return Apply(step, n.adjoint, replaced(n.child, slim), n.factor)
+
+    return replaced(node, slim)
+
+
+def _token(node: Node, names: dict[Source, Any]) -> Any:
+    """What tells a plan and its arrays from others."""
+    if isinstance(node, Source):
+        return names[node]
+    below = [_token(child, names) for child in node.children]
+    if not isinstance(node, Apply):
+        return ("total", below)
+    assert node.step.token is not None
+    return (node.step.token(), node.adjoint, node.factor, below)
+
+
+def _named(node: Node) -> str:
+    """What tasks are called."""
+    if isinstance(node, Apply):
+        inner = node.child
+        name = node.step.name + (".H" if node.adjoint else "")
+        if isinstance(inner, Source):
+            return name
+        return f"{name} @ {_named(inner)}" if len(name) < 60 else f"{name} @ …"
+    if isinstance(node, Total):
+        return "sum"
+    return "copy"
+
+
+# --- what tasks run -------------------------------------------------------------------
+
+
+def _piece(
+    plan: tuple[Node, tuple[Source, ...]],
+    ranges: Ranges,
+    layout: Sequence[tuple[int, Index]],
+    part: Sequence[tuple[Hashable, int, int]] | None,
+    *arrays: NDArray,
+) -> NDArray:
+    """A chunk of the result, or what a part of the input adds to it."""
+    node, sources = plan
+    want = _window(node, ranges)
+    carry = arrays[0] if len(arrays) > len(layout) else None
+    readers = _readers(sources, layout, arrays[len(arrays) - len(layout) :])
+    out = np.empty(shape_of(want, node.dims), node.dtype)
+    with _limited(node):
+        if part is not None:
+            window = {dim: slice(low, high) for dim, low, high in part}
+            evaluate(node, want, readers, out, Scratch(), window, carry)
+        else:
+            origin = [low for low, _ in ranges]
+            fill(node, _tiles(node, want, len(arrays)), readers, out, origin)
+    return out
+
+
+def _total(
+    plan: tuple[Node, tuple[Source, ...]],
+    ranges: Ranges,
+    layout: Sequence[tuple[int, Index]],
+    part: Sequence[tuple[Hashable, int, int]],
+    *arrays: NDArray,
+) -> NDArray:
+    """What a chunk adds to a running value: one sample along the axis."""
+    node, sources = plan
+    assert isinstance(node, Apply) and node.step.totals is not None
+    want = _window(node, ranges)
+    (dim, low, high), scratch = part[0], Scratch()
+    readers = _readers(sources, layout, arrays)
+    block = block_of(node, want, readers, scratch, {dim: slice(low, high)})
+    shape = [1 if d == dim else want[d].stop - want[d].start for d in node.dims]
+    out = np.empty(shape, node.step.dtypes(node.child.dtype, node.adjoint)[1])
+    node.step.totals[node.adjoint](block, out)
+    return out
+
+
+def _window(node: Node, ranges: Ranges) -> dict[Hashable, slice]:
+    return {dim: slice(*extent) for dim, extent in zip(node.dims, ranges, strict=True)}
+
+
+def _readers(
+    sources: Sequence[Source],
+    layout: Sequence[tuple[int, Index]],
+    arrays: Sequence[NDArray],
+) -> Readers:
+    pieces: dict[Source, list[Piece]] = {}
+    for (slot, starts), array in zip(layout, arrays, strict=True):
+        source = sources[slot]
+        piece = Piece(np.asarray(array), source.dims, starts)
+        pieces.setdefault(source, []).append(piece)
+    return {
+        source: found[0] if len(found) == 1 else Pieces(found)
+        for source, found in pieces.items()
+    }
+
+
+def _tiles(node: Node, want: dict[Hashable, slice], pieces: int) -> list[Window]:
+    """A chunk cut into tiles: those inside read one piece, as it is."""
+    bytes_ = volume(want, node.dims) * node.dtype.itemsize
+    if bytes_ <= SMALL_CHUNK:
+        return [want]
+    chain = any(not isinstance(child, Source) for child in node.children)
+    tiles = tiles_of(node, want, CHAIN_BYTES) if chain else [want]
+    if pieces == 1:
+        return tiles
+    extra = halo(node)
+    borders = {
+        dim: (want[dim].start + extra[dim], want[dim].stop - extra[dim])
+        for dim in node.dims
+        if extra[dim] and want[dim].stop - want[dim].start > 2 * extra[dim]
+    }
+    return [small for tile in tiles for small in _cut_at(tile, borders)]
+
+
+def _cut_at(tile: Window, borders: dict[Hashable, tuple[int, int]]) -> Iterable[Window]:
+    cuts = []
+    for dim, piece in tile.items():
+        inside = (at for at in borders.get(dim, ()) if piece.start < at < piece.stop)
+        ends = [piece.start, *inside, piece.stop]
+        cuts.append([(dim, slice(*pair)) for pair in itertools.pairwise(ends)])
+    return map(dict, itertools.product(*cuts))
+
+
+def _limited(node: Node) -> contextlib.AbstractContextManager[None]:
+    """Tasks run side by side: numeric libraries do not start threads in each."""
+    if any(isinstance(n, Apply) and n.step.threaded for n in nodes(node)):
+        return threads.one_thread_each()
+    return contextlib.nullcontext()
+
+
+def _strip(chunk: NDArray, cuts: Sequence[tuple[int, int] | None]) -> NDArray:
+    """A part of a chunk as an array of its own, so that the chunk need not travel."""
+    index = tuple(slice(None) if cut is None else slice(*cut) for cut in cuts)
+    return np.ascontiguousarray(chunk[index])
+
+
+def _added(first: NDArray, *others: NDArray) -> NDArray:
+    """The sum of partial results."""
+    if not others:
+        return first
+    result = first + others[0]
+    for other in others[1:]:
+        result += other
+    return result

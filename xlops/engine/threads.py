@@ -1,0 +1,68 @@
+"""Threads: a pool for tiles, and numeric libraries kept from starting theirs inside."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+__all__ = ["count", "one_thread_each", "pool"]
+
+
+def count() -> int:
+    """Threads that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; elsewhere all cores are ours
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count(), thread_name_prefix="xlops")
+
+
+def pool() -> ThreadPoolExecutor:
+    """The pool that tiles run on; a forked process gets its own."""
+    return _pool(os.getpid())
+
+
+_lock = threading.Lock()
+_inside = 0
+_limit: contextlib.AbstractContextManager[object] | None = None
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """While pieces run side by side, BLAS uses one thread for each.
+
+    The limit is that of the process: it is set by the first that comes and lifted by the
+    last that goes.
+    """
+    global _inside, _limit
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _limit = _controller().limit(limits=1, user_api="blas")
+            _limit.__enter__()
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0 and _limit is not None:
+                _limit.__exit__(None, None, None)
+                _limit = None
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

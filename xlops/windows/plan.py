@@ -1,0 +1,423 @@
+"""Plans: what is computed from what, as a tree of steps that has not been run.
+
+An operator hands over `Step` s: a window, two kernels and the arrays that they weigh
+with. Operators made of others nest them: `Apply` runs a step on what another node makes,
+`Total` adds up, a `Source` stands for an array. Every node can be asked for a piece, and
+says which pieces of the sources that piece needs; this is all that the engine runs.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
+
+from xlops.errors import LabelError
+from xlops.windows.banded import Banded
+from xlops.windows.pieces import (
+    Array,
+    Block,
+    Chunks,
+    Kernel,
+    NDArray,
+    Sizes,
+    Window,
+    floating,
+    of_kind,
+    placed,
+)
+from xlops.windows.rules import Pointwise, WindowRule
+
+__all__ = ["Apply", "Node", "Plan", "Source", "Step", "Total", "real", "scaled", "total"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """All that the engine has to know of an operator.
+
+    Parameters
+    ----------
+    name : str
+        Names the operator in graphs and errors.
+    token : callable
+        Names exactly this operator: the same token, the same numbers. Asked for by
+        graphs only, since large weights take time to name.
+    domain, range : mapping of Hashable to int
+        Its dims and their sizes.
+    window : WindowRule
+        Which piece of the input a piece of the output needs.
+    forward, adjoint : callable
+        Kernels: fill an array with the piece that a `Block` asks for. Module-level
+        functions or partials of them, so that they pickle.
+    weights : tuple of Array, optional
+        NumPy or Dask arrays along the operator's dims, handed to the kernels in pieces.
+    domain_kind, range_kind : {"any", "real", "complex"}
+        The values of both sides; "any" come out as they went in.
+    exact : tuple of bool, optional
+        Whether forward and adjoint only move values, so that integers stay integers.
+    totals : tuple of callable, optional
+        For cumulative operators, forward and adjoint: kernels of what a piece adds to
+        the running value.
+    threaded : bool
+        Whether the kernels use several threads themselves on large pieces.
+    """
+
+    name: str
+    token: Callable[[], str] | None
+    domain: Sizes
+    range: Sizes
+    window: WindowRule
+    forward: Kernel
+    adjoint: Kernel
+    weights: tuple[Any, ...] = ()
+    domain_kind: str = "any"
+    range_kind: str = "any"
+    exact: tuple[bool, bool] = (False, False)
+    totals: tuple[Kernel, Kernel] | None = None
+    threaded: bool = False
+
+    def sides(self, adjoint: bool) -> tuple[Sizes, Sizes]:
+        """Sizes going in and coming out."""
+        return (self.range, self.domain) if adjoint else (self.domain, self.range)
+
+    def dtypes(self, dtype: np.dtype[Any], adjoint: bool) -> tuple[Any, Any]:
+        """The dtype to compute in and the dtype of the result."""
+        inner = dtype if self.exact[adjoint] else floating(dtype)
+        kind = self.domain_kind if adjoint else self.range_kind
+        return inner.newbyteorder("="), of_kind(inner, kind).newbyteorder("=")
+
+
+class Node(abc.ABC):
+    """Something that can be computed piece by piece.
+
+    Attributes
+    ----------
+    dims : tuple of Hashable
+        The names of its axes.
+    sizes : mapping of Hashable to int
+        Its size along each.
+    dtype : dtype
+        The dtype of its values.
+    """
+
+    dims: tuple[Hashable, ...]
+    sizes: Sizes
+    dtype: np.dtype[Any]
+
+    @property
+    @abc.abstractmethod
+    def children(self) -> tuple[Node, ...]:
+        """The nodes that it is computed from."""
+
+    @abc.abstractmethod
+    def needs(self, want: Window) -> Window:
+        """The piece of each child that a piece of this node needs."""
+
+    @abc.abstractmethod
+    def chunks(self, given: Sequence[Chunks]) -> Chunks:
+        """Its chunks, from those of its children."""
+
+    @property
+    def size(self) -> int:
+        """Its number of samples."""
+        return math.prod(self.sizes.values())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes, in the order of its dims."""
+        return tuple(self.sizes[dim] for dim in self.dims)
+
+
+Plan: TypeAlias = "Node | dict[str, Node]"
+
+
+class Source(Node):
+    """An array that is there, or that another plan has made."""
+
+    def __init__(
+        self, dims: tuple[Hashable, ...], sizes: Sizes, dtype: np.dtype[Any]
+    ) -> None:
+        self.dims, self.sizes, self.dtype = dims, sizes, dtype
+
+    @classmethod
+    def of(cls, array: Array) -> Source:
+        """What stands for an array in a plan."""
+        return cls(array.dims, array.sizes, array.data.dtype)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """None."""
+        return ()
+
+    def needs(self, want: Window) -> Window:
+        """The piece itself."""
+        return want
+
+    def chunks(self, given: Sequence[Chunks]) -> Chunks:
+        """Known only to the array."""
+        raise AssertionError("the chunks of a source are those of its array")
+
+
+class Apply(Node):
+    """A step, or its adjoint, times a real number, applied to what another node makes.
+
+    Raises
+    ------
+    LabelError
+        Where the step makes a dim that is there already.
+    """
+
+    def __init__(
+        self, step: Step, adjoint: bool, child: Node, factor: float = 1.0
+    ) -> None:
+        given, made = step.sides(adjoint)
+        twice = [dim for dim in made if dim in child.sizes and dim not in given]
+        if twice:
+            raise LabelError(
+                f"{step.name} makes dim {str(twice[0])!r}, which the data have already; "
+                "rename that dim of the data"
+            )
+        self.step, self.adjoint, self.child, self.factor = step, adjoint, child, factor
+        self.dims = placed(child.dims, given, made)
+        self.sizes = {d: made[d] if d in made else child.sizes[d] for d in self.dims}
+        self.inner_dtype, self.dtype = step.dtypes(child.dtype, adjoint)
+        if factor != 1.0:
+            self.dtype = floating(self.dtype)
+        self.passing = tuple(dim for dim in child.dims if dim not in given)
+        self.made = tuple(made)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """The node that the step is applied to."""
+        return (self.child,)
+
+    @property
+    def window(self) -> WindowRule:
+        """The window of the step."""
+        return self.step.window
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel for this direction."""
+        return self.step.adjoint if self.adjoint else self.step.forward
+
+    def on(self, child: Node) -> Apply:
+        """The same step on another node."""
+        return Apply(self.step, self.adjoint, child, self.factor)
+
+    def needs(self, want: Window) -> Window:
+        """What the step's window says; dims that pass through as they are."""
+        own = self.step.window.needs({d: want[d] for d in self.made}, self.adjoint)
+        return {**{dim: want[dim] for dim in self.passing}, **own}
+
+    def widened(self, want: Window) -> Window:
+        """The piece that has to be made for a piece: whole along dims that are uncut."""
+        partial = {
+            dim: slice(0, self.sizes[dim])
+            for dim in self.window.uncut(self.adjoint)
+            if want[dim].stop - want[dim].start < self.sizes[dim]
+        }
+        return {**want, **partial} if partial else want
+
+    def chunks(self, given: Sequence[Chunks]) -> Chunks:
+        """What the step's window says; dims that pass through as they are."""
+        (chunks,) = given
+        made = self.step.window.chunks(chunks, self.adjoint)
+        return {dim: made[dim] if dim in self.made else chunks[dim] for dim in self.dims}
+
+    def near(self, have: Window, want: Window) -> Window:
+        """Where the pieces of the step's weights lie."""
+        return {**want, **have} if self.adjoint else {**have, **want}
+
+    def weighs(self, have: Window, want: Window) -> Iterator[tuple[Source, Window]]:
+        """The pieces of those weights that are sources."""
+        for weight in self.step.weights:
+            if isinstance(weight, Source):
+                yield weight, self.near(have, want)
+
+
+class Total(Node):
+    """The sum of nodes over the same dims, in the order of the first one's."""
+
+    def __init__(self, terms: Sequence[Node]) -> None:
+        self.terms = tuple(terms)
+        first = self.terms[0]
+        self.dims, self.sizes = first.dims, first.sizes
+        self.dtype = np.result_type(*(floating(term.dtype) for term in terms))
+
+    @functools.cached_property
+    def banded(self) -> tuple[Banded | None, tuple[Apply, ...]]:
+        """The terms that one pass makes: banded matrices on one and the same source.
+
+        The kernel of all of them together, and these terms; None for fewer than two.
+        """
+        alike: dict[int, list[Apply]] = {}
+        for term in self.terms:
+            if _is_banded(term) and term.dims == self.dims and term.dtype == self.dtype:
+                alike.setdefault(id(term.child), []).append(term)
+        members = max(alike.values(), key=len, default=[])
+        if len(members) < 2:
+            return None, ()
+        terms = [
+            pair
+            for term in members
+            if isinstance(term.kernel, Banded)
+            for pair in term.kernel.scaled(term.factor).terms
+        ]
+        return Banded(tuple(terms)), tuple(members)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """The terms."""
+        return self.terms
+
+    def needs(self, want: Window) -> Window:
+        """The same piece of each term."""
+        return want
+
+    def chunks(self, given: Sequence[Chunks]) -> Chunks:
+        """Those of a term whose chunks cannot be chosen, else those of the first."""
+        for term, chunks in zip(self.terms, given, strict=True):
+            if uncut(term):
+                return chunks
+        return given[0]
+
+
+def _is_banded(node: Node) -> TypeGuard[Apply]:
+    return (
+        isinstance(node, Apply)
+        and isinstance(node.kernel, Banded)
+        and isinstance(node.child, Source)
+        and node.child.dtype == node.inner_dtype
+    )
+
+
+# --- making plans ---------------------------------------------------------------------
+
+
+def total(terms: Sequence[Node]) -> Node:
+    """The sum of nodes; of one it is that one."""
+    opened = [t for term in terms for t in (term.terms if _is_total(term) else (term,))]
+    return opened[0] if len(opened) == 1 else Total(opened)
+
+
+def _is_total(node: Node) -> bool:
+    return isinstance(node, Total)
+
+
+def scaled(number: complex, node: Node) -> Node:
+    """A number times a node."""
+    if not isinstance(number, complex):
+        if number == 1.0:
+            return node
+        if isinstance(node, Apply):
+            return Apply(node.step, node.adjoint, node.child, node.factor * number)
+    kind = "complex" if isinstance(number, complex) else "any"
+    sizes = dict(node.sizes)
+    kernel = functools.partial(_times, number)
+    name = f"{number:.6g}"
+    token = f"times-{number!r}"
+    step = Step(name, lambda: token, sizes, sizes, Pointwise(), kernel, kernel)
+    return Apply(dataclasses.replace(step, range_kind=kind), False, node)
+
+
+def _times(number: complex, block: Block, out: NDArray) -> None:
+    np.multiply(block.data, out.dtype.type(number), out=out)
+
+
+def real(node: Node) -> Node:
+    """The real part of a node."""
+    if node.dtype.kind != "c":
+        return node
+    sizes = dict(node.sizes)
+    step = Step("real part", lambda: "real", sizes, sizes, Pointwise(), _real, _real)
+    return Apply(dataclasses.replace(step, range_kind="real", exact=(True, True)), False, node)
+
+
+def _real(block: Block, out: NDArray) -> None:
+    out[...] = block.data.real
+
+
+# --- asking plans ---------------------------------------------------------------------
+
+
+def nodes(node: Node) -> Iterator[Node]:
+    """A node and all below it; those with several parents come once."""
+    seen: set[int] = set()
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            waiting.extend(reversed(node.children))
+
+
+def reads(node: Node, want: Window) -> Iterator[tuple[Source, Window]]:
+    """The pieces of sources that a piece of a node needs, one for each path to them."""
+    if isinstance(node, Source):
+        yield node, want
+        return
+    have = node.needs(want)
+    if isinstance(node, Apply) and node.step.weights:
+        yield from node.weighs(have, want)
+    for child in node.children:
+        yield from reads(child, have)
+
+
+def work(node: Node, want: Window) -> int:
+    """Samples that are made on the way to a piece of a node, its own included."""
+    if isinstance(node, Source):
+        return 0
+    have = node.needs(want)
+    own = volume(want, node.dims)
+    return own + sum(work(child, have) for child in node.children)
+
+
+def volume(want: Window, dims: Sequence[Hashable]) -> int:
+    """Samples of a piece."""
+    return math.prod(want[dim].stop - want[dim].start for dim in dims)
+
+
+def uncut(node: Node) -> frozenset[Hashable]:
+    """Dims whose pieces would each repeat work that one piece does once."""
+    if isinstance(node, Source):
+        return frozenset()
+    below: frozenset[Hashable] = frozenset().union(*(uncut(c) for c in node.children))
+    if not isinstance(node, Apply):
+        return below
+    own = node.window.uncut(node.adjoint)
+    if not isinstance(node.child, Source) and node.window.adds(node.adjoint):
+        own = own.union(d for d in node.made if d not in node.child.sizes)
+    return own.union(dim for dim in below if dim in node.sizes)
+
+
+def halo(node: Node) -> dict[Hashable, int]:
+    """How many samples more than its own a piece inside reads along each dim."""
+    middle = {}
+    for dim, size in node.sizes.items():
+        at = size // 2
+        middle[dim] = slice(at, at + 1)
+    extra = dict.fromkeys(node.dims, 0)
+    for _, window in reads(node, middle):
+        for dim, piece in window.items():
+            if dim in extra:
+                extra[dim] = max(extra[dim], piece.stop - piece.start - 1)
+    return extra
+
+
+def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:
+    """A plan with some of its nodes replaced; `by` gives None for those that stay."""
+    new = by(node)
+    if new is not None:
+        return new
+    if isinstance(node, Apply):
+        return node.on(replaced(node.child, by))
+    if isinstance(node, Total):
+        return Total([replaced(term, by) for term in node.terms])
+    return node

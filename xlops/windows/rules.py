@@ -1,0 +1,341 @@
+"""Window rules: to make this piece of the output I need that piece of the input.
+
+A rule speaks of the dims that its operator acts on; all others pass through. Pieces are
+ranges. Rules are all that has to be known of an operator to run it in pieces.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from xlops.windows.pieces import Chunks, Indices, Sizes, Window, full
+
+__all__ = [
+    "Contraction",
+    "Padding",
+    "Permutation",
+    "Pointwise",
+    "Reach",
+    "Reversal",
+    "Scan",
+    "Selection",
+    "Stencil",
+    "Whole",
+    "WindowRule",
+]
+
+NOTHING: frozenset[Hashable] = frozenset()
+
+
+class WindowRule(abc.ABC):
+    """Which piece of the input a piece of the output needs."""
+
+    @abc.abstractmethod
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The piece of the input that the piece `out` of the output needs."""
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """Chunks of the output along the operator's dims, from those of the input."""
+        return chunks
+
+    def whole(self, adjoint: bool) -> frozenset[Hashable]:
+        """Input dims that every piece of the output needs from end to end."""
+        return NOTHING
+
+    def uncut(self, adjoint: bool) -> frozenset[Hashable]:
+        """Output dims whose pieces would each repeat the same work."""
+        return NOTHING
+
+    def adds(self, adjoint: bool) -> frozenset[Hashable]:
+        """Input dims whose pieces give partial results that add up."""
+        return NOTHING
+
+    def scans(self, adjoint: bool) -> Hashable | None:
+        """The dim along which a running value goes from piece to piece."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pointwise(WindowRule):
+    """Every sample of the output needs the same sample of the input."""
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The same piece."""
+        return out
+
+
+class Reach(NamedTuple):
+    """How far a stencil reads along one dim of `size` samples."""
+
+    size: int
+    before: int
+    after: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stencil(WindowRule):
+    """Samples up to `before` behind and `after` ahead, along one dim or several.
+
+    Parameters
+    ----------
+    reach : mapping of Hashable to Reach
+        How far the forward operator reaches along each dim; the adjoint reaches as far
+        to the other side.
+    """
+
+    reach: Mapping[Hashable, Reach]
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The piece with its halo."""
+        needed = {}
+        for dim, (size, before, after) in self.reach.items():
+            if adjoint:
+                before, after = after, before
+            piece = out[dim]
+            needed[dim] = slice(
+                max(piece.start - before, 0), min(piece.stop + after, size)
+            )
+        return needed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Selection(WindowRule):
+    """Chosen samples along one dim, in rising order, repeated or not.
+
+    Parameters
+    ----------
+    dim : Hashable
+        The dim.
+    size : int
+        Its samples before the selection.
+    indices : ndarray of int
+        The samples that are kept, counted from 0, none smaller than the one before.
+    """
+
+    dim: Hashable
+    size: int
+    indices: Indices
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """From the first to the last sample that is needed; at least one sample."""
+        piece = out[self.dim]
+        if not adjoint:
+            low, high = self.indices[piece.start], self.indices[piece.stop - 1] + 1
+        else:
+            low, high = self.chosen_in(piece)
+            low = min(low, len(self.indices) - 1)
+        return {self.dim: slice(int(low), max(int(high), int(low) + 1))}
+
+    def chosen_in(self, piece: slice) -> tuple[int, int]:
+        """Where the samples chosen from a range begin and end among those kept."""
+        low, high = np.searchsorted(self.indices, (piece.start, piece.stop))
+        return int(low), int(high)
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """The kept part of each chunk; for the adjoint, chunks that keep as much."""
+        ends = np.cumsum(chunks[self.dim])
+        if adjoint:
+            # The first sample kept by the next chunk starts a new chunk.
+            ends = np.append(self.indices[ends[:-1]], self.size)
+        else:
+            ends = np.searchsorted(self.indices, ends)
+        sizes = np.diff(ends, prepend=0)
+        return {self.dim: tuple(int(size) for size in sizes if size)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reversal(WindowRule):
+    """All samples of one dim, the last one first.
+
+    Parameters
+    ----------
+    dim : Hashable
+        The dim.
+    size : int
+        Its samples.
+    """
+
+    dim: Hashable
+    size: int
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The piece seen in the mirror."""
+        piece = out[self.dim]
+        return {self.dim: slice(self.size - piece.stop, self.size - piece.start)}
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """The same chunks, the last one first."""
+        return {self.dim: chunks[self.dim][::-1]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Padding(WindowRule):
+    """Zeros before and after the samples of some dims.
+
+    Parameters
+    ----------
+    reach : mapping of Hashable to Reach
+        Samples without the zeros, and how many zeros come before and after.
+    """
+
+    reach: Mapping[Hashable, Reach]
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The part of the piece that is not zeros, or the nearest sample."""
+        needed = {}
+        for dim, (size, before, _) in self.reach.items():
+            shift, limit = (-before, size) if not adjoint else (before, None)
+            low, high = out[dim].start + shift, out[dim].stop + shift
+            if limit is not None:
+                low = min(max(low, 0), limit - 1)
+                high = max(min(high, limit), low + 1)
+            needed[dim] = slice(low, high)
+        return needed
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """The chunks of the input, zeros added to (taken from) the first and last."""
+        made = {}
+        for dim, (size, before, after) in self.reach.items():
+            ends = np.cumsum(chunks[dim])
+            if adjoint:
+                ends = np.unique(np.clip(ends - before, 0, size))
+                ends = ends[ends > 0]
+            else:
+                ends = np.append(ends[:-1] + before, size + before + after)
+            made[dim] = tuple(int(n) for n in np.diff(ends, prepend=0))
+        return made
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Whole(WindowRule):
+    """Every sample of the output needs the whole of some dims of the input.
+
+    Parameters
+    ----------
+    domain, range : mapping of Hashable to int
+        The dims, and their sizes, that the forward operator consumes and makes.
+    """
+
+    domain: Sizes
+    range: Sizes
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """All of them, from end to end."""
+        return full(self.range if adjoint else self.domain)
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """One chunk along each dim that is made."""
+        made = self.domain if adjoint else self.range
+        return {dim: (size,) for dim, size in made.items()}
+
+    def whole(self, adjoint: bool) -> frozenset[Hashable]:
+        """All dims of the input."""
+        return frozenset(self.range if adjoint else self.domain)
+
+    def uncut(self, adjoint: bool) -> frozenset[Hashable]:
+        """All dims of the output."""
+        return frozenset(self.domain if adjoint else self.range)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Permutation(Whole):
+    """All samples of one dim in another order.
+
+    Parameters
+    ----------
+    domain, range : mapping of Hashable to int
+        The dim and its size, twice.
+    indices : ndarray of int
+        Which sample of the input each sample of the output is.
+    """
+
+    indices: Indices
+
+    def order(self, adjoint: bool) -> Indices:
+        """Which sample of what goes in each sample of what comes out is."""
+        return self._inverse if adjoint else self.indices
+
+    @functools.cached_property
+    def _inverse(self) -> Indices:
+        return np.argsort(self.indices)
+
+    def uncut(self, adjoint: bool) -> frozenset[Hashable]:
+        """No dim: pieces only read."""
+        return NOTHING
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contraction(WindowRule):
+    """Sums over some dims: matrix products, integrals, and their adjoints.
+
+    Pieces of the dims that are summed over give partial results that add up.
+
+    Parameters
+    ----------
+    domain, range : mapping of Hashable to int
+        The dims, and their sizes, of both sides; those on both sides are not summed.
+    """
+
+    domain: Sizes
+    range: Sizes
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The dims that are summed over from end to end, the others as asked for."""
+        given = self.range if adjoint else self.domain
+        return {dim: out.get(dim, slice(0, size)) for dim, size in given.items()}
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """One chunk along each new dim."""
+        made = self.domain if adjoint else self.range
+        return {dim: chunks.get(dim, (size,)) for dim, size in made.items()}
+
+    def whole(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dims that are summed over."""
+        given, made = self.domain, self.range
+        if adjoint:
+            given, made = made, given
+        return frozenset(dim for dim in given if dim not in made)
+
+    def adds(self, adjoint: bool) -> frozenset[Hashable]:
+        """The same."""
+        return self.whole(adjoint)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan(WindowRule):
+    """Running sums along one dim: forward over all samples before, adjoint after.
+
+    Parameters
+    ----------
+    dim : Hashable
+        The dim.
+    size : int
+        Its samples.
+    """
+
+    dim: Hashable
+    size: int
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """All samples up to the end of the piece; for the adjoint, from its start."""
+        piece = out[self.dim]
+        start, stop = (piece.start, self.size) if adjoint else (0, piece.stop)
+        return {self.dim: slice(start, stop)}
+
+    def whole(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dim."""
+        return frozenset({self.dim})
+
+    def uncut(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dim: each piece would sum up what comes before it again."""
+        return frozenset({self.dim})
+
+    def scans(self, adjoint: bool) -> Hashable | None:
+        """The dim."""
+        return self.dim
