@@ -101,7 +101,9 @@ class Piece:
         """Whether all of a window lies in this piece."""
         return all(
             start <= window[dim].start and window[dim].stop <= start + size
-            for dim, start, size in zip(self.dims, self.starts, self.data.shape, strict=True)
+            for dim, start, size in zip(
+                self.dims, self.starts, self.data.shape, strict=True
+            )
         )
 
 
@@ -195,7 +197,9 @@ def piece_of(node: Node, want: Window, readers: Readers, scratch: Scratch) -> ND
     evaluate(node, wide, readers, out, scratch)
     if wide is want:
         return out
-    return Piece(out, node.dims, tuple(wide[d].start for d in node.dims)).read(want, scratch)
+    return Piece(out, node.dims, tuple(wide[d].start for d in node.dims)).read(
+        want, scratch
+    )
 
 
 def block_of(

@@ -151,9 +151,7 @@ def _split(stage: Stage) -> dict[Node, frozenset[Hashable]]:
     return result
 
 
-def _runs_split(
-    stage: Stage, split: dict[Node, frozenset[Hashable]], alone: bool
-) -> bool:
+def _runs_split(stage: Stage, split: dict[Node, frozenset[Hashable]], alone: bool) -> bool:
     """Whether the topmost step, and no other, can do with several chunks."""
     node = stage.node
     if set(split) != {node} or not isinstance(node, Apply):
@@ -167,9 +165,7 @@ def _runs_split(
 def _is_local(node: Node) -> bool:
     """Whether all below a node works on samples that lie close together."""
     return all(
-        n is node
-        or not isinstance(n, Apply)
-        or isinstance(n.window, (Pointwise, Stencil))
+        n is node or not isinstance(n, Apply) or isinstance(n.window, (Pointwise, Stencil))
         for n in nodes(node)
     )
 
@@ -354,9 +350,7 @@ class _Layer:
                     share *= one
                 if share > LARGEST_CUT:
                     grids = self._given[slot]
-                    origin = (
-                        grids[dim].starts[i] for dim, i in zip(source.dims, index)
-                    )
+                    origin = (grids[dim].starts[i] for dim, i in zip(source.dims, index))
                     found.clear()
                     found[None] = tuple(origin)
                 elif None not in found:
@@ -409,9 +403,7 @@ def _sources(node: Node) -> list[Source]:
     return list(found)
 
 
-def _reads_part(
-    node: Apply, want: Window, part: Window
-) -> Iterable[tuple[Source, Window]]:
+def _reads_part(node: Apply, want: Window, part: Window) -> Iterable[tuple[Source, Window]]:
     """What a piece of a result needs of a part of what its topmost step sums over."""
     have = {**node.needs(want), **part}
     yield from node.weighs(have, want)

@@ -36,8 +36,8 @@ class Band:
     coefficients: npt.NDArray[np.float64]
     used: npt.NDArray[np.bool_]
 
-    def scaled(self,f):
-        return Band(self.offsets,self.coefficients*f,self.used)
+    def scaled(self, f):
+        return Band(self.offsets, self.coefficients * f, self.used)
 
     @functools.cached_property
     def inside(self) -> tuple[int, int]:
@@ -137,13 +137,20 @@ def _loop(x, coefficients, used, shift, first, last, out):  # type: ignore[no-un
                         out[o, i, k] += c * x[o, source, k]
 
 
-def star(x,out,terms,have,want):
-    out[...]=0
-    for axis,band in terms:
-        idx=[slice(w-h,w-h+s) for h,w,s in zip(have,want,out.shape)]
-        idx[axis]=slice(None)
-        xx=x[tuple(idx)]
-        shp=xx.shape
-        rows=np.ascontiguousarray(xx).reshape(int(np.prod(shp[:axis])),shp[axis],int(np.prod(shp[axis+1:])))
-        r=apply(rows,band,slice(have[axis],have[axis]+shp[axis]),slice(want[axis],want[axis]+out.shape[axis]))
-        out+=r.reshape(out.shape)
+def star(x, out, terms, have, want):
+    out[...] = 0
+    for axis, band in terms:
+        idx = [slice(w - h, w - h + s) for h, w, s in zip(have, want, out.shape)]
+        idx[axis] = slice(None)
+        xx = x[tuple(idx)]
+        shp = xx.shape
+        rows = np.ascontiguousarray(xx).reshape(
+            int(np.prod(shp[:axis])), shp[axis], int(np.prod(shp[axis + 1 :]))
+        )
+        r = apply(
+            rows,
+            band,
+            slice(have[axis], have[axis] + shp[axis]),
+            slice(want[axis], want[axis] + out.shape[axis]),
+        )
+        out += r.reshape(out.shape)

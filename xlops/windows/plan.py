@@ -172,9 +172,7 @@ class Apply(Node):
         Where the step makes a dim that is there already.
     """
 
-    def __init__(
-        self, step: Step, adjoint: bool, child: Node, factor: float = 1.0
-    ) -> None:
+    def __init__(self, step: Step, adjoint: bool, child: Node, factor: float = 1.0) -> None:
         given, made = step.sides(adjoint)
         twice = [dim for dim in made if dim in child.sizes and dim not in given]
         if twice:
@@ -336,7 +334,9 @@ def real(node: Node) -> Node:
         return node
     sizes = dict(node.sizes)
     step = Step("real part", lambda: "real", sizes, sizes, Pointwise(), _real, _real)
-    return Apply(dataclasses.replace(step, range_kind="real", exact=(True, True)), False, node)
+    return Apply(
+        dataclasses.replace(step, range_kind="real", exact=(True, True)), False, node
+    )
 
 
 def _real(block: Block, out: NDArray) -> None:

@@ -98,9 +98,7 @@ class Stencil(WindowRule):
             if adjoint:
                 before, after = after, before
             piece = out[dim]
-            needed[dim] = slice(
-                max(piece.start - before, 0), min(piece.stop + after, size)
-            )
+            needed[dim] = slice(max(piece.start - before, 0), min(piece.stop + after, size))
         return needed
 
 
