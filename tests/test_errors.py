@@ -876,7 +876,7 @@ def test_powers_that_are_none(gather, power):
 
 
 def test_errors_inside_a_chain_name_the_operator(gather):
-    def burst(block):
+    def burst(block, out):
         raise RuntimeError("out of order")
 
     A = xl.Identity(gather.time, name="broken")

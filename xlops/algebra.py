@@ -15,10 +15,9 @@ from dask.tokenize import tokenize
 from xlops import engine, units
 from xlops.axis import Axis
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
-from xlops.operator import Coords, Elementary, Gains, LinearOperator, offered
+from xlops.operator import Coords, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid, same_values
 from xlops.units import Gain
-from xlops.windows.pieces import Array
 from xlops.windows.plan import Node, Plan, real, total
 from xlops.windows.plan import scaled as times
 

@@ -1,9 +1,16 @@
-"""The door between labeled arrays and the plain ones below: checks once, labels once."""
+"""The door between labeled arrays and the plain ones below: checks once, labels once.
+
+Small arrays cost more in labels than in arithmetic. So an operator remembers the labels
+of its last results: `Memory` recognizes an input whose labels it has admitted before and
+hands out the labeled array that such an input becomes, still without values.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Hashable, Mapping
+import functools
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +20,45 @@ from xlops import units
 from xlops.axis import Axis
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError, UnitError, listed
-from xlops.space import Space
+from xlops.space import Blocks, Space
 from xlops.windows.pieces import Array
 
-__all__ = ["Origin", "admitted", "labeled"]
+__all__ = ["Labels", "Memory", "Origin", "Remembered", "admitted", "labeled"]
 
 # Attributes that say something of values, which an operator makes untrue.
 _OF_VALUES = ("actual_range", "valid_min", "valid_max", "valid_range", "cell_methods")
+
+# How many kinds of input an operator remembers.
+_KINDS = 8
+# Values of coordinates up to this size are compared with remembered ones; where there
+# are more, arithmetic takes longer than labels do.
+_FEW = 4096
+# The only indexes whose labels are known never to change.
+_PANDAS = (xr.indexes.PandasIndex, xr.indexes.PandasMultiIndex)
+# Values of attributes that results may share.
+_FIXED = frozenset({str, bytes, bool, int, float, complex, type(None)})
+
+
+class Labels:
+    """The labels of one array as they stand: nothing is copied.
+
+    Parameters
+    ----------
+    x : DataArray
+        The array.
+    """
+
+    def __init__(self, x: xr.DataArray) -> None:
+        self.dims = x.dims
+        self.shape = x.shape
+        self.variables: dict[Hashable, xr.Variable] = dict(x.coords.variables)
+        self.indexes: dict[Hashable, Any] = dict(x.xindexes)
+        self._coords = x.coords
+
+    @functools.cached_property
+    def dataset(self) -> xr.Dataset:
+        """The coordinates, as a Dataset without data variables."""
+        return self._coords.to_dataset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +73,30 @@ class Origin:
         Its attributes.
     unit : str or None
         Its unit; None where it has none.
-    coords : Dataset
+    labels : Labels
         Its coordinates.
     registry : object
         The pint registry of its data; None where its unit is an attribute.
+    known : Remembered or None
+        What the operator remembers of such labels.
     """
 
     name: Hashable
     attrs: Mapping[Any, Any]
     unit: str | None
-    coords: xr.Dataset
+    labels: Labels
     registry: Any = None
+    known: Remembered | None = None
+
+    @property
+    def coords(self) -> xr.Dataset:
+        """Its coordinates, as a Dataset without data variables."""
+        return self.labels.dataset
 
 
-def admitted(x: Any, space: Space, new: Any, who: str) -> tuple[Array, Origin]:
+def admitted(
+    x: Any, space: Space, new: Any, who: str, memory: Memory | None = None
+) -> tuple[Array, Origin]:
     """The plain array inside x, after all checks, and what the result needs of x.
 
     Parameters
@@ -60,6 +109,8 @@ def admitted(x: Any, space: Space, new: Any, who: str) -> tuple[Array, Origin]:
         Dims that the operator makes and x must not have.
     who : str
         Names the operator in errors.
+    memory : Memory, optional
+        Labels that need no more checks.
 
     Raises
     ------
@@ -75,6 +126,17 @@ def admitted(x: Any, space: Space, new: Any, who: str) -> tuple[Array, Origin]:
         elif isinstance(x, xr.Dataset):
             hint = "; use ds.lops.apply, or choose a variable"
         raise DTypeError(f"{who} acts on a DataArray, got {type(x).__name__}{hint}")
+    labels = Labels(x)
+    known = None if memory is None else memory.find(labels)
+    if known is None:
+        _check_labels(x, space, new, who)
+    _check_dtype(x.dtype, space, who)
+    data, unit, registry = _data(x, who)
+    origin = Origin(x.name, x.attrs, unit, labels, registry, known)
+    return Array(data, labels.dims), origin
+
+
+def _check_labels(x: xr.DataArray, space: Space, new: Any, who: str) -> None:
     missing = [dim for dim in space.dims if dim not in x.dims]
     if missing:
         raise LabelError(
@@ -94,10 +156,6 @@ def admitted(x: Any, space: Space, new: Any, who: str) -> tuple[Array, Origin]:
         reason = space.axis(dim).difference(Axis.of(x, dim))
         if reason is not None:
             raise LabelError(f"{who}: {reason}")
-    _check_dtype(x.dtype, space, who)
-    data, unit, registry = _data(x, who)
-    origin = Origin(x.name, x.attrs, unit, x.coords.to_dataset(), registry)
-    return Array(data, x.dims), origin
 
 
 def _check_dtype(dtype: np.dtype[Any], space: Space, who: str) -> None:
@@ -165,20 +223,27 @@ def labeled(
     unit : str or None
         Its unit.
     """
+    data, attrs = _with_unit(array.data, origin, unit)
+    result = xr.DataArray(data, coords=labels.coords, dims=array.dims, attrs=attrs)
+    result.name = origin.name  # xarray would take the name of a Dask array for None
+    return result
+
+
+def _with_unit(
+    data: Any, origin: Origin, unit: str | None
+) -> tuple[Any, dict[Hashable, Any]]:
+    """Data and attributes of a result: its unit in the form that the input had."""
     attrs = {k: v for k, v in origin.attrs.items() if k not in _OF_VALUES}
     attrs.pop("units", None)
     if unit != origin.unit:
         attrs.pop("standard_name", None)
-    data = array.data
     if unit is not None and origin.registry is not None:
         data = _quantity(data, unit, origin.registry)
     elif unit is not None:
         # The unit keeps its place among the attributes.
         attrs = {k: v for k, v in origin.attrs.items() if k in attrs or k == "units"}
         attrs["units"] = unit
-    result = xr.DataArray(data, coords=labels.coords, dims=array.dims, attrs=attrs)
-    result.name = origin.name  # xarray would take the name of a Dask array for None
-    return result
+    return data, attrs
 
 
 def _quantity(data: Any, unit: str, registry: Any) -> Any:
@@ -189,3 +254,347 @@ def _quantity(data: Any, unit: str, registry: Any) -> Any:
             f"the unit {unit!r} of the result is not known to the pint registry of the "
             "data; define it there, or carry units as attributes (.pint.dequantify)"
         ) from error
+
+
+# --- remembered labels ----------------------------------------------------------------
+
+
+class Memory:
+    """The labels of an operator's last results, and of the inputs they came from.
+
+    Coordinates that lie along no dim of the operator are taken anew from each input.
+    What decides the labels of a result is therefore only the dims, sizes and names of
+    the input, its indexes, and all of its coordinates along dims of the operator.
+    Indexes do not change and are compared by identity (they are held, so that no other
+    takes their place); all else can be edited and is compared with a copy.
+
+    Parameters
+    ----------
+    domain, range : Space or Blocks
+        Both sides of the operator.
+    """
+
+    def __init__(self, domain: Space | Blocks, range: Space | Blocks) -> None:  # noqa: A002
+        sides = [
+            space
+            for side in (domain, range)
+            for space in (side.values() if isinstance(side, Blocks) else (side,))
+        ]
+        self.dims = frozenset(dim for space in sides for dim in space.dims)
+        self.names = self.dims.union(*(space.names for space in sides))
+        # Replaced as a whole: threads see the old ones or the new ones.
+        self._kinds: tuple[Remembered, ...] = ()
+
+    def find(self, labels: Labels) -> Remembered | None:
+        """What is remembered of such labels."""
+        for kind in self._kinds:
+            if kind.fits(labels):
+                return kind
+        return None
+
+    def add(self, kind: Remembered) -> None:
+        """Remember labels, and forget the oldest where there are many."""
+        self._kinds = (kind, *self._kinds[: _KINDS - 1])
+
+    def new(self, labels: Labels) -> Remembered | None:
+        """A record for labels not seen before; None where they cannot be remembered."""
+        if not all(isinstance(size, int) for size in labels.shape):
+            return None  # not known before Dask has computed it
+        keys: dict[Hashable, _Key] = {}
+        for name, variable in labels.variables.items():
+            index = labels.indexes.get(name)
+            own = name in self.names or not self.dims.isdisjoint(variable.dims)
+            key = _Key.of(variable, index, own)
+            if key is None:
+                return None
+            keys[name] = key
+        return Remembered(labels.dims, labels.shape, keys)
+
+
+class Remembered:
+    """One kind of input, and the results that it becomes, still without values.
+
+    Parameters
+    ----------
+    dims, shape : tuple
+        Of the input.
+    keys : mapping
+        What its coordinates have to be.
+    """
+
+    def __init__(
+        self, dims: tuple[Hashable, ...], shape: tuple[int, ...], keys: dict[Hashable, _Key]
+    ) -> None:
+        self._dims, self._shape, self._keys = dims, shape, keys
+        self._names = list(keys)
+        self._templates: dict[str, _Template] = {}
+
+    def fits(self, labels: Labels) -> bool:
+        """Whether an array with these labels is of this kind."""
+        if labels.dims != self._dims or labels.shape != self._shape:
+            return False
+        variables, indexes = labels.variables, labels.indexes
+        if list(variables) != self._names:
+            return False
+        return all(
+            key.fits(variables[name], indexes.get(name)) for name, key in self._keys.items()
+        )
+
+    def prepare(self, block: str, array: Array, coords: xr.Dataset, labels: Labels) -> bool:
+        """Make a template of a result; says whether that can be done.
+
+        Parameters
+        ----------
+        block : str
+            The name of the result.
+        array : Array
+            Its values.
+        coords : Dataset
+            Its coordinates.
+        labels : Labels
+            Those of the input.
+        """
+        passing = [name for name, key in self._keys.items() if not key.own]
+        template = _Template.of(array, coords, labels, passing)
+        if template is not None:
+            self._templates[block] = template
+        return template is not None
+
+    def dims(self, block: str) -> tuple[Hashable, ...]:
+        """Dims of a result, in order."""
+        return self._templates[block].array.dims
+
+    def labeled(
+        self, block: str, array: Array, origin: Origin, unit: str | None
+    ) -> xr.DataArray:
+        """A result with its labels; see `labeled`."""
+        data, attrs = _with_unit(array.data, origin, unit)
+        return self._templates[block].filled(data, origin.labels, origin.name, attrs)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Key:
+    """What a coordinate of the input has to be for the result to be as remembered.
+
+    One that passes through (not `own`) may have any values; of its index the result
+    has the very same.
+    """
+
+    own: bool
+    dims: tuple[Hashable, ...]
+    index: Any = None
+    dtype: np.dtype[Any] | None = None
+    values: bytes = b""
+    held: Any = None  # keeps the objects alive whose addresses are in `values`
+    attrs: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
+    encoding: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, variable: xr.Variable, index: Any, own: bool) -> _Key | None:
+        """The key of a coordinate; None where it cannot be told from others."""
+        values, held, labels = b"", None, None
+        if index is not None:
+            if type(index) not in _PANDAS:
+                return None
+            labels = index.index
+        elif own:
+            if not _is_small(variable):
+                return None
+            held = variable.data.copy()
+            if held.dtype.kind not in "biufcmMUS" and not _is_text(held):
+                return None
+            values = held.tobytes()
+        attrs, encoding = (
+            (copy.deepcopy(variable.attrs), copy.deepcopy(variable.encoding))
+            if own
+            else ({}, {})
+        )
+        key = cls(own, variable.dims, labels, variable.dtype, values, held, attrs, encoding)
+        return key if key.fits(variable, index) else None
+
+    def fits(self, variable: xr.Variable, index: Any) -> bool:
+        """Whether a coordinate is as it has to be."""
+        if variable.dims != self.dims:
+            return False
+        if not self.own and self.index is None:
+            return index is None and _can_be_copied(variable)
+        if variable.dtype != self.dtype:
+            return False
+        if self.index is not None:
+            fits = type(index) in _PANDAS and index.index is self.index
+        else:
+            fits = index is None and _is_small(variable)
+            fits = fits and variable.data.tobytes() == self.values
+        if not fits:
+            return False
+        return not self.own or (
+            _same(variable.attrs, self.attrs) and _same(variable.encoding, self.encoding)
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Template:
+    """A labeled result without values.
+
+    Parameters
+    ----------
+    array : DataArray
+        The result; its values take no memory.
+    passing : tuple of (Hashable, bool)
+        Coordinates that come anew from each input, and whether they have an index.
+    own : tuple of Hashable
+        Coordinates without an index that are kept here.
+    shared : tuple of Hashable
+        Coordinates kept here whose attributes hold what can be edited.
+    """
+
+    array: xr.DataArray
+    passing: tuple[tuple[Hashable, bool], ...]
+    own: tuple[Hashable, ...]
+    shared: tuple[Hashable, ...]
+
+    @classmethod
+    def of(
+        cls, array: Array, coords: xr.Dataset, labels: Labels, passing: Iterable[Hashable]
+    ) -> _Template | None:
+        """The template of a result; None where its labels are not of the usual kind."""
+        made: Mapping[Hashable, Any] = coords.variables
+        indexes: Mapping[Hashable, Any] = coords.xindexes
+        sizes = dict(zip(array.dims, np.shape(array.data), strict=True))
+        if any(type(index) not in _PANDAS for index in indexes.values()):
+            return None
+        for variable in made.values():
+            if any(sizes.get(dim) != size for dim, size in variable.sizes.items()):
+                return None
+        given = labels.variables
+        for name in passing:
+            # It comes out as it went in, or the operator treats it in its own way.
+            if name not in made or made[name].dims != given[name].dims:
+                return None
+            if (name in labels.indexes) != (name in indexes):
+                return None
+            if name in indexes:
+                if indexes[name].index is not labels.indexes[name].index:
+                    return None
+            elif made[name].data is not given[name].data:
+                return None
+        if _VALUES in made:
+            return None
+        passed = tuple((name, name in indexes) for name in passing)
+        kept = [name for name in made if name not in dict(passed)]
+        own = tuple(name for name in kept if name not in indexes)
+        variables: dict[Hashable, xr.Variable] = {}
+        for name, variable in made.items():
+            if name in indexes:
+                variables[name] = variable
+            elif name in own:
+                if type(variable.data) is not np.ndarray:
+                    return None
+                variables[name] = variable.copy()
+            else:
+                variables[name] = xr.Variable(variable.dims, _nothing(variable.shape))
+        # The constructor of DataArray copies all that it is given, indexes included;
+        # taking one of several coordinates out does not, and takes half the time.
+        values = xr.Variable(array.dims, _nothing(tuple(sizes.values())))
+        everything = xr.Coordinates({**variables, _VALUES: values}, dict(indexes))
+        result = everything[_VALUES].drop_vars(_VALUES)
+        for name in kept:
+            variable = result.coords.variables[name]
+            variable.attrs = copy.deepcopy(variable.attrs)
+            variable.encoding = copy.deepcopy(variable.encoding)
+        shared = tuple(
+            name
+            for name in kept
+            if not _is_fixed(made[name].attrs) or not _is_fixed(made[name].encoding)
+        )
+        return cls(result, passed, own, shared)
+
+    def filled(
+        self, data: Any, labels: Labels, name: Hashable, attrs: dict[Hashable, Any]
+    ) -> xr.DataArray:
+        """A result of its own: what users edit in it reaches nothing else."""
+        result = self.array.copy(deep=False, data=data)
+        variables = result.coords.variables
+        for coord, indexed in self.passing:
+            given, made = labels.variables[coord], variables[coord]
+            if not indexed:
+                made.data = _copied(given.data)
+            made.attrs = _copied_dict(given.attrs)
+            made.encoding = _copied_dict(given.encoding)
+        for coord in self.own:
+            variables[coord].data = _copied(variables[coord].data)
+        for coord in self.shared:
+            variables[coord].attrs = copy.deepcopy(variables[coord].attrs)
+            variables[coord].encoding = copy.deepcopy(variables[coord].encoding)
+        result.name = name
+        result.attrs = attrs
+        return result
+
+
+# Stands for the values among the coordinates while a template is made.
+_VALUES = "values of the result"
+
+
+def _nothing(shape: tuple[int, ...]) -> Any:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.zeros(()), shape)
+
+
+def _is_small(variable: xr.Variable) -> bool:
+    return variable.size <= _FEW and type(variable.data) is np.ndarray
+
+
+def _is_text(values: Any) -> bool:
+    """Whether objects are all strings: the same objects are then the same values."""
+    return values.dtype == object and all(type(value) is str for value in values.flat)
+
+
+def _can_be_copied(variable: xr.Variable) -> bool:
+    """Whether a coordinate is in memory, or at least lazy in a way that we know.
+
+    Large ones from files might still be there, and are left to xarray.
+    """
+    if variable.size > _FEW and "source" in variable.encoding:
+        return False
+    data = variable.data
+    return type(data) is np.ndarray or is_lazy(data) or units.is_quantity(data)
+
+
+def _copied(data: Any) -> Any:
+    return data.copy(order="K") if type(data) is np.ndarray else copy.deepcopy(data)
+
+
+def _copied_dict(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {k: v if type(v) in _FIXED else copy.deepcopy(v) for k, v in values.items()}
+
+
+def _is_fixed(values: Mapping[Any, Any]) -> bool:
+    return all(type(value) in _FIXED for value in values.values())
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether attributes are the same to the last digit, in the same order.
+
+    ``==`` is not enough: 1, 1.0 and True are equal, arrays compare sample by sample.
+    What is not known to compare is taken for different.
+    """
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is float or kind is complex:
+        return repr(one) == repr(other)
+    if kind in _FIXED:
+        return bool(one == other)
+    if kind is dict:
+        return len(one) == len(other) and all(
+            _same(a, b) for a, b in zip(one.items(), other.items(), strict=True)
+        )
+    if kind is tuple or kind is list:
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.dtype):
+        return bool(one == other)
+    if isinstance(one, np.generic) or kind is np.ndarray:
+        if one.dtype != other.dtype or one.shape != other.shape or one.dtype.hasobject:
+            return False
+        return bool(one.tobytes() == other.tobytes())
+    return False

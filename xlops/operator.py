@@ -14,7 +14,7 @@ from xlops import engine, units
 from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
-from xlops.labeling import Origin, admitted, labeled
+from xlops.labeling import Memory, Origin, admitted, labeled
 from xlops.options import options
 from xlops.space import Blocks, Space, overlaid
 from xlops.units import ONE, Gain
@@ -151,9 +151,12 @@ class LinearOperator(abc.ABC):
         """
         tree, origins = self._admitted(x)
         tree = self._in_one_unit(tree, origins)
-        self._carried(origins)  # labels that do not agree are an error before any work
+        known = all(origin.known for origin in origins.values())
+        # Labels that do not agree are an error before any work.
+        coords = None if known else self._carried(origins)
         with units.one_warning():
-            result = self._labeled(self._run(tree, adjoint=False), origins, tree)
+            made = self._run(tree, adjoint=False)
+            result = self._labeled(made, origins, tree, coords=coords)
         return as_dataset(result) if isinstance(x, xr.Dataset) else result
 
     def _admitted(self, x: Any) -> tuple[Tree, dict[str, Origin]]:
@@ -162,7 +165,7 @@ class LinearOperator(abc.ABC):
         sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
         made = {dim for space in sides for dim in space.dims}
         if isinstance(self.domain, Space):
-            array, origin = admitted(x, self.domain, made, who)
+            array, origin = admitted(x, self.domain, made, who, self._memory)
             return array, {"": origin}
         if not isinstance(x, (Mapping, xr.Dataset)):
             raise DTypeError(
@@ -228,6 +231,11 @@ class LinearOperator(abc.ABC):
             result[name] = array
         return result
 
+    @functools.cached_property
+    def _memory(self) -> Memory:
+        """The labels of the last results."""
+        return Memory(self.domain, self.range)
+
     def _carried(self, origins: Mapping[str, Origin]) -> Coords:
         """The coordinates of the data that are still true after the operator."""
         given = {name: origin.coords for name, origin in origins.items()}
@@ -240,15 +248,27 @@ class LinearOperator(abc.ABC):
         given: Tree,
         gain: Gains | None = None,
         keeps_constants: Keeps | None = None,
+        coords: Coords | None = None,
     ) -> Any:
-        """Labels and units on the result; units by another gain where one is given."""
+        """Labels and units on the result; units by another gain where one is given.
+
+        `coords` are the coordinates that `_carried` has found, if it has been asked.
+        """
         first, block = next(iter(origins.values())), next(iter(origins))
         gain = self.gain if gain is None else gain
         keeps = self.keeps_constants if keeps_constants is None else keeps_constants
-        coords = self._carried(origins)
-
-        def one(array: Array, space: Space, kept: xr.Dataset, name: str) -> xr.DataArray:
+        known, new = first.known, None
+        if known is None:
+            coords = self._carried(origins) if coords is None else coords
             if isinstance(self.domain, Space):
+                new = self._memory.new(first.labels)
+
+        def one(array: Array, name: str) -> xr.DataArray:
+            nonlocal new
+            space = self.range[name] if isinstance(self.range, Blocks) else self.range
+            if known is not None:
+                array = array.ordered(known.dims(name))
+            elif isinstance(self.domain, Space):
                 dims = engine.leaves(given)[0].dims
                 array = array.ordered(placed(dims, self.domain.sizes, space.sizes))
             if engine.shares_memory(array, given):  # no result is a window on the input
@@ -256,19 +276,25 @@ class LinearOperator(abc.ABC):
             own = gain[name] if isinstance(gain, dict) else gain
             constant = keeps[name] if isinstance(keeps, dict) else keeps
             unit = units.apply(own, first.unit, constant, self.name)
+            if known is not None:
+                return known.labeled(name, array, first, unit)
+            kept = coords[name] if isinstance(coords, dict) else coords
+            assert isinstance(kept, xr.Dataset)
             labels = (
                 overlaid(space.labels, kept) if self._gives_back else space.relabeled(kept)
             )
+            if new is not None and new.prepare(name, array, labels, first.labels):
+                return new.labeled(name, array, first, unit)
+            new = None
             return labeled(array, labels, first, unit)
 
         if isinstance(result, dict):
-            assert isinstance(coords, dict) and isinstance(self.range, Blocks)
-            return {
-                name: one(array, self.range[name], coords[name], name)
-                for name, array in result.items()
-            }
-        assert isinstance(coords, xr.Dataset) and isinstance(self.range, Space)
-        return one(result, self.range, coords, block)
+            results = {name: one(array, name) for name, array in result.items()}
+        else:
+            results = {block: one(result, block)}
+        if new is not None:
+            self._memory.add(new)
+        return results if isinstance(result, dict) else results[block]
 
     # --- algebra --------------------------------------------------------------------
 
@@ -376,7 +402,7 @@ class LinearOperator(abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is derived is derived again.
-        derived = ("H", "_steps", "_kept")
+        derived = ("H", "_steps", "_kept", "_memory")
         return {k: v for k, v in self.__dict__.items() if k not in derived}
 
     # --- words ----------------------------------------------------------------------
@@ -555,7 +581,7 @@ class Elementary(LinearOperator):
             follow = {d: self._selects for d in given.dims if d in coords.dims}
             return coords.isel(follow)
         gone = [dim for dim in given.dims if dim not in self._kept]
-        return coords.drop_dims(gone, errors="ignore")
+        return coords.drop_dims(gone, errors="ignore") if gone else coords
 
 
 def as_dataset(blocks: Any) -> Any:

@@ -175,15 +175,28 @@ class Space:
         those of the space that it did not have, or had with the same values.
         """
         own = self._labels.variables
-        shared = [n for n in coords.variables if n in own and n not in self._indexes]
-        again = [n for n in shared if same_values(coords.variables[n], own[n])]
-        turned = {
-            n: coords.variables[n].transpose(*own[n].dims)
-            for n in shared
-            if n not in again and set(coords.variables[n].dims) == set(own[n].dims)
-        }
-        coords = coords.drop_vars(again).assign_coords(turned) if shared else coords
-        return overlaid(overlaid(self._indexes, coords), self._labels)
+        variables: dict[Hashable, xr.Variable] = dict(self._indexes.variables)
+        indexes = dict(self._indexes.xindexes)
+        given = coords.xindexes
+        for name, variable in coords.variables.items():
+            if name in self._indexes.variables:
+                continue
+            if name in own:
+                if same_values(variable, own[name]):
+                    continue
+                if set(variable.dims) == set(own[name].dims):
+                    variable = variable.transpose(*own[name].dims)
+            variables[name] = variable
+            if name in given:
+                indexes[name] = given[name]
+        for name, variable in own.items():
+            variables.setdefault(name, variable)
+        return xr.Coordinates(variables, indexes).to_dataset()
+
+    @functools.cached_property
+    def names(self) -> frozenset[Hashable]:
+        """Names of the coordinates."""
+        return frozenset(self._labels.variables)
 
     @functools.cached_property
     def _indexes(self) -> xr.Dataset:
@@ -407,12 +420,19 @@ def overlaid(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
 
     Never aligns: what shares a dim has been compared before.
     """
-    new = second.drop_vars([name for name in second.variables if name in first])
-    if not new.variables:
+    new = [name for name in second.variables if name not in first]
+    if not new:
         return first
-    if not first.variables:
-        return new
-    return first.assign_coords(new.coords)
+    if first.data_vars or first.attrs:
+        gone = [name for name in second.variables if name in first]
+        return first.assign_coords(second.drop_vars(gone).coords)
+    # Laid out by hand: xarray would compare and copy what is known to fit.
+    variables, indexes = dict(first.variables), dict(first.xindexes)
+    for name in new:
+        variables[name] = second.variables[name]
+        if name in second.xindexes:
+            indexes[name] = second.xindexes[name]
+    return xr.Coordinates(variables, indexes).to_dataset()
 
 
 def _along(coords: Any, dims: Iterable[Hashable]) -> xr.Dataset:
@@ -437,4 +457,15 @@ def same_values(one: xr.Variable, other: xr.Variable) -> bool:
     lazy = [variable.chunks is not None for variable in (one, other)]
     if any(lazy):
         return all(lazy) and getattr(one.data, "name", 0) == getattr(other.data, "name", 1)
-    return bool(one.transpose(*other.dims).equals(other))
+    if one.dims != other.dims:
+        one = one.transpose(*other.dims)
+    if one.shape != other.shape:
+        return False
+    first, second = one.values, other.values
+    numeric = first.dtype.kind in "biufc" and second.dtype.kind in "biufc"
+    if not numeric and (first.dtype != second.dtype or first.dtype.kind not in "mMUS"):
+        return bool(one.equals(other))
+    equal = first == second
+    if not equal.all():
+        equal |= (first != first) & (second != second)
+    return bool(equal.all())

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def _chunks(node: Node, arrays: dict[Source, Array]) -> Chunks:
 
 def _split(stage: Stage) -> dict[Node, frozenset[Hashable]]:
     """The steps that need whole dims which come in several chunks, and these dims."""
-    result = {}
+    result: dict[Node, frozenset[Hashable]] = {}
     for node in nodes(stage.node):
         if isinstance(node, Apply) and (whole := node.window.whole(node.adjoint)):
             chunks = _chunks(node.child, stage.arrays)
@@ -206,6 +207,25 @@ def _reordered(node: Apply, arrays: dict[Source, Array]) -> Array:
 # --- graphs ---------------------------------------------------------------------------
 
 
+class _Part(NamedTuple):
+    """The part of one chunk along one dim that a task needs; `cut` is None for all."""
+
+    index: int
+    cut: tuple[int, int] | None
+    share: float
+    start: int
+    chunk_start: int
+
+    @classmethod
+    def of(cls, grid: Grid, i: int, cut: slice | None) -> _Part:
+        """The part `cut` of chunk `i`."""
+        start = grid.starts[i]
+        if cut is None:
+            return cls(i, None, 1.0, start, start)
+        share = (cut.stop - cut.start) / grid.chunks[i]
+        return cls(i, (cut.start, cut.stop), share, start + cut.start, start)
+
+
 class _Layer:
     """The tasks of one stage."""
 
@@ -215,15 +235,17 @@ class _Layer:
 
         node = stage.node
         self.chunks = _chunks(node, stage.arrays)
-        self.node = node
+        self.node, self._stage = node, stage
         self.sources = [source for source in _sources(node) if source in stage.arrays]
         self.arrays = [stage.arrays[source] for source in self.sources]
         self.slots = {source: slot for slot, source in enumerate(self.sources)}
-        names = {s: (a.data.name, a.dims) for s, a in zip(self.sources, self.arrays)}
+        names = {s: (a.data.name, a.dims) for s, a in stage.arrays.items()}
         self.name = f"{_named(node)}-{tokenize(_token(node, names), self.chunks)}"
         self.grids = {dim: Grid(sizes) for dim, sizes in self.chunks.items()}
-        self._given = [dict(zip(a.dims, map(Grid, a.data.chunks))) for a in self.arrays]
-        self._covers: dict[Any, Any] = {}
+        self._given = [
+            dict(zip(a.dims, map(Grid, a.data.chunks), strict=True)) for a in self.arrays
+        ]
+        self._covers: dict[Any, list[_Part]] = {}
         plan_key = f"{self.name}-plan"
         self.tasks: dict[Any, Any] = {
             plan_key: DataNode(plan_key, (_slim(node), tuple(self.sources)))
@@ -274,13 +296,13 @@ class _Layer:
 
     def add_up(self, node: Apply, dims: frozenset[Hashable]) -> None:
         """Partial results of the chunks along `dims`, added up some at a time."""
-        given = _chunks(node.child, dict(zip(self.sources, self.arrays)))
+        given = _chunks(node.child, self._stage.arrays)
         grids = {dim: Grid(given[dim]) for dim in node.child.dims if dim in dims}
         combinations = [*itertools.product(*(range(len(g)) for g in grids.values()))]
         for index, want in self._outputs():
             partial = []
             for cut in combinations:
-                part = {dim: grid[i] for (dim, grid), i in zip(grids.items(), cut)}
+                part = {dim: grids[dim][i] for dim, i in zip(grids, cut, strict=True)}
                 key = (f"{self.name}-partial", *index, *cut)
                 self._task(key, _piece, want, _reads_part(node, want, part), part)
                 partial.append(key)
@@ -342,19 +364,17 @@ class _Layer:
         for source, window in needed:
             slot = self.slots[source]
             covers = [self._cover(slot, dim, window[dim]) for dim in source.dims]
-            for combination in itertools.product(*covers):
-                index, cuts, shares, starts = zip(*combination) if covers else ((),) * 4
+            for parts in itertools.product(*covers):
+                index = tuple(part.index for part in parts)
                 found = chosen.setdefault((slot, index), {})
-                share = 1.0
-                for one in shares:
-                    share *= one
-                if share > LARGEST_CUT:
-                    grids = self._given[slot]
-                    origin = (grids[dim].starts[i] for dim, i in zip(source.dims, index))
+                if None in found:
+                    continue
+                if math.prod(part.share for part in parts) > LARGEST_CUT:
                     found.clear()
-                    found[None] = tuple(origin)
-                elif None not in found:
-                    found[cuts] = starts
+                    found[None] = tuple(part.chunk_start for part in parts)
+                else:
+                    cuts = tuple(part.cut for part in parts)
+                    found[cuts] = tuple(part.start for part in parts)
         layout, keys = [], []
         for (slot, index), found in chosen.items():
             for cuts, starts in found.items():
@@ -362,20 +382,12 @@ class _Layer:
                 keys.append(self._key(slot, index, cuts))
         return tuple(layout), keys
 
-    def _cover(self, slot: int, dim: Hashable, extent: slice) -> Any:
-        """The chunks along one dim that hold a range: index, cut, share, start."""
+    def _cover(self, slot: int, dim: Hashable, extent: slice) -> list[_Part]:
+        """The chunks along one dim that hold a range."""
         key = (slot, dim, extent.start, extent.stop)
         if key not in self._covers:
             grid = self._given[slot][dim]
-            self._covers[key] = [
-                (
-                    i,
-                    None if cut is None else (cut.start, cut.stop),
-                    1.0 if cut is None else (cut.stop - cut.start) / grid.chunks[i],
-                    grid.starts[i] + (0 if cut is None else cut.start),
-                )
-                for i, cut in grid.cover(extent)
-            ]
+            self._covers[key] = [_Part.of(grid, i, cut) for i, cut in grid.cover(extent)]
         return self._covers[key]
 
     def _key(self, slot: int, index: Index, cuts: Any) -> Any:
@@ -518,9 +530,9 @@ def _tiles(node: Node, want: dict[Hashable, slice], pieces: int) -> list[Window]
     if bytes_ <= SMALL_CHUNK:
         return [want]
     chain = any(not isinstance(child, Source) for child in node.children)
-    tiles = tiles_of(node, want, CHAIN_BYTES) if chain else [want]
+    tiles: list[Window] = tiles_of(node, want, CHAIN_BYTES) if chain else [want]
     if pieces == 1:
-        return tiles
+        return list(tiles)
     extra = halo(node)
     borders = {
         dim: (want[dim].start + extra[dim], want[dim].stop - extra[dim])

@@ -1,68 +1,385 @@
-"""Banded matrices along one axis: derivatives and their adjoints."""
+"""Banded matrices along axes, and their sums in one pass over memory.
+
+A run of memory is made at a time: the taps (distance in memory, weight) of all bands are
+collected, then the run is the sum of its taps. Taps are the same for all of a run, so
+that each is one multiplication of vectors, whatever axis it comes from. Complex data are
+the same as floats, two by two, since weights are real.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Band", "apply"]
+__all__ = ["Band", "apply", "star"]
 
-# Samples of the fastest axis that one pass works on: they stay in the L1 cache.
-_TILE = 1024
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
+
+# Bytes of one run: it stays in the L1 cache where its taps are more than one loop takes.
+_RUN = 1 << 15
+# Bytes which the taps along leading axes come back to: more are worked on in blocks.
+_FAR = 1 << 23
+# Diagonals from which copies of a line, one for each alignment, are worth making.
+_WIDE = 24
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class Band:
     """A banded n × n matrix: ``y[i] = Σ_w coefficients[w, i] x[i + offsets[w]]``.
 
+    Rows [first, last) use the same diagonals, and are all alike on even axes: then only
+    the rows at the ends are tables, whatever n is.
+
     Parameters
     ----------
-    offsets : ndarray of int
-        The diagonals, in order.
-    coefficients : ndarray of float64
-        Their entries by row, shape (offsets, n); 0 where a row does not use one.
-    used : ndarray of bool
+    offsets : array of int
+        The diagonals, each once.
+    coefficients : array of float
+        Their entries by row, shape (offsets, n).
+    used : array of bool, optional
         Where rows use a diagonal: what they do not use they do not read, so that NaN
-        there stays out.
+        there stays out. Without, all that exist.
+
+    Attributes
+    ----------
+    n : int
+        Rows and columns.
+    offsets : ndarray of int
+        The diagonals, ascending.
+    first, last : int
+        The rows inside: all use the same diagonals.
+    inside : ndarray of bool
+        The diagonals that the rows inside use.
+    weights : ndarray of float64 or None
+        Their entries if the rows inside are alike, 0 for diagonals not used there.
+    truncated : bool
+        Whether every row has these weights, for the samples that exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xlops.kernels.stencil import Band
+    >>> Band.constant(4, [-1, 1], [-0.5, 0.5]).dense()
+    array([[ 0. ,  0.5,  0. ,  0. ],
+           [-0.5,  0. ,  0.5,  0. ],
+           [ 0. , -0.5,  0. ,  0.5],
+           [ 0. ,  0. , -0.5,  0. ]])
     """
 
-    offsets: npt.NDArray[np.intp]
-    coefficients: npt.NDArray[np.float64]
-    used: npt.NDArray[np.bool_]
+    n: int
+    offsets: Integers
+    first: int
+    last: int
+    inside: Flags
+    weights: Floats | None
+    truncated: bool
+    # Coefficients and uses by row, of the rows before `first` and from `last` on if the
+    # rows inside are alike, else of all. Made when asked for where truncated.
+    _tables: tuple[Floats, Flags] | None
+    # What kernels take, by dtype and spacing, and by sum: never pickled.
+    _packed: dict[Any, Any]
 
-    def scaled(self, f):
-        return Band(self.offsets, self.coefficients * f, self.used)
+    def __init__(
+        self,
+        offsets: npt.ArrayLike,
+        coefficients: npt.ArrayLike,
+        used: npt.ArrayLike | None = None,
+    ) -> None:
+        given = np.asarray(offsets, np.intp)
+        order = np.argsort(given)
+        offsets = given[order]
+        entries = np.asarray(coefficients, np.float64)[order]
+        n = entries.shape[1]
+        exist = _exist(n, offsets, np.arange(n))
+        uses = exist if used is None else np.asarray(used, np.bool_)[order] & exist
+        entries = np.where(uses, entries, 0.0)
+        # Rows are compared with the one in the middle.
+        middle = n // 2
+        same = (uses == uses[:, middle : middle + 1]).all(axis=0)
+        alike = same & (entries == entries[:, middle : middle + 1]).all(axis=0)
+        first, last = _around(same, middle)
+        start, stop = _around(alike, middle)
+        inside = uses[:, middle].copy()
+        if 2 * (stop - start) >= last - first:
+            ends = np.r_[0:start, stop:n]
+            tables = (_rows(entries, ends), _rows(uses, ends))
+            weights = entries[:, middle].copy()
+            self._set(n, offsets, (start, stop), inside, weights, tables)
+        else:
+            tables = (np.ascontiguousarray(entries), np.ascontiguousarray(uses))
+            self._set(n, offsets, (first, last), inside, None, tables)
 
-    @functools.cached_property
-    def inside(self) -> tuple[int, int]:
-        """First and last row + 1 of those that use every diagonal."""
-        rows = np.flatnonzero(self.used.all(axis=0))
-        return (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
+    def _set(
+        self,
+        n: int,
+        offsets: Integers,
+        rows: tuple[int, int],
+        inside: Flags,
+        weights: Floats | None,
+        tables: tuple[Floats, Flags] | None,
+    ) -> Band:
+        self.n, self.offsets = n, offsets
+        # Without rows inside all rows are in the tables.
+        self.first, self.last = rows if rows[0] < rows[1] else (0, 0)
+        self.inside, self.weights = inside, weights
+        self.truncated = tables is None
+        self._tables = tables
+        self._packed = {}
+        return self
 
-    @functools.cached_property
-    def transposed(self) -> Band:
-        """The transposed matrix."""
-        n = self.coefficients.shape[1]
-        offsets = -self.offsets[::-1]
-        coefficients = np.zeros_like(self.coefficients)
-        used = np.zeros_like(self.used)
-        for w, offset in enumerate(offsets):
-            source = len(offsets) - 1 - w
-            rows = np.arange(max(0, -offset), min(n, n - offset))
-            coefficients[w, rows] = self.coefficients[source, rows + offset]
-            used[w, rows] = self.used[source, rows + offset]
-        return Band(offsets, coefficients, used)
+    @classmethod
+    def constant(cls, n: int, offsets: npt.ArrayLike, weights: npt.ArrayLike) -> Band:
+        """The same weights in every row, for the samples that exist.
+
+        Parameters
+        ----------
+        n : int
+            Rows and columns.
+        offsets : array of int
+            The diagonals, each once.
+        weights : array of float
+            The entry of each.
+
+        Examples
+        --------
+        >>> from xlops.kernels.stencil import Band
+        >>> Band.constant(3, [0, 1], [1.0, 2.0]).dense()
+        array([[1., 2., 0.],
+               [0., 1., 2.],
+               [0., 0., 1.]])
+        """
+        given = np.asarray(offsets, np.intp)
+        entries = np.asarray(weights, np.float64)
+        order = np.argsort(given)
+        order = order[np.abs(given[order]) < n]
+        offsets = given[order]
+        before, after = _reach(offsets)
+        inside = np.ones(len(offsets), dtype=np.bool_)
+        rows = (before, n - after)
+        return cls.__new__(cls)._set(n, offsets, rows, inside, entries[order], None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tables of truncated bands follow from the weights.
+        tables = None if self.truncated else self._tables
+        return self.__dict__ | {"_packed": {}, "_tables": tables}
+
+    def __repr__(self) -> str:
+        kind = "uneven" if self.weights is None else "even"
+        return f"Band({kind}, {self.n} rows, diagonals {self.offsets.tolist()})"
 
     @property
     def reach(self) -> tuple[int, int]:
         """How many samples before and after it reads."""
-        return max(0, -int(self.offsets[0])), max(0, int(self.offsets[-1]))
+        return _reach(self.offsets)
+
+    @property
+    def tables(self) -> tuple[Floats, Flags]:
+        """Coefficients and uses of the rows that are not alike, shape (offsets, rows)."""
+        if self._tables is None:
+            ends = np.r_[0 : self.first, self.last : self.n]
+            used = _exist(self.n, self.offsets, ends)
+            assert self.weights is not None
+            self._tables = np.where(used, self.weights[:, None], 0.0), used
+        return self._tables
+
+    def rows(self, rows: Integers) -> tuple[Floats, Flags]:
+        """Coefficients and uses of some rows, shape (offsets, rows)."""
+        table, used = self.tables
+        if self.weights is None:
+            return _rows(table, rows), _rows(used, rows)
+        coefficients = np.repeat(self.weights[:, None], len(rows), axis=1)
+        uses = np.repeat(self.inside[:, None], len(rows), axis=1)
+        ends = (rows < self.first) | (rows >= self.last)
+        at = rows[ends]
+        at = np.where(at < self.first, at, at - self.last + self.first)
+        coefficients[:, ends], uses[:, ends] = table[:, at], used[:, at]
+        return coefficients, uses
+
+    @property
+    def transposed(self) -> Band:
+        """The transposed matrix."""
+        found = self._packed.get("transposed")
+        if found is None:
+            found = self._packed["transposed"] = self._transpose()
+        assert isinstance(found, Band)
+        return found
+
+    def _transpose(self) -> Band:
+        n, offsets = self.n, -self.offsets[::-1]
+        new = Band.__new__(Band)
+        weights = None if self.weights is None else self.weights[::-1].copy()
+        inside = self.inside[::-1].copy()
+        before, after = self.reach
+        first, last = min(n, self.first + after), max(0, self.last - before)
+        if self.truncated:
+            return new._set(n, offsets, (after, n - before), inside, weights, None)
+        if first >= last:
+            first = last = 0
+        rows = np.arange(n) if weights is None else np.r_[0:first, last:n]
+        table = np.zeros((len(offsets), len(rows)))
+        used = np.zeros((len(offsets), len(rows)), dtype=np.bool_)
+        for w, offset in enumerate(offsets):
+            exist = (rows + offset >= 0) & (rows + offset < n)
+            entries, uses = self.rows(rows[exist] + offset)
+            table[w, exist] = entries[len(offsets) - 1 - w]
+            used[w, exist] = uses[len(offsets) - 1 - w]
+        return new._set(n, offsets, (first, last), inside, weights, (table, used))
+
+    def scaled(self, factor: float) -> Band:
+        """The matrix times a number."""
+        weights = None if self.weights is None else self.weights * factor
+        tables = None if self.truncated else (self.tables[0] * factor, self.tables[1])
+        rows = (self.first, self.last)
+        new = Band.__new__(Band)
+        return new._set(self.n, self.offsets, rows, self.inside, weights, tables)
+
+    def __add__(self, other: Band) -> Band:
+        """The sum of two bands of the same n."""
+        if not isinstance(other, Band):
+            return NotImplemented
+        if self.n != other.n:
+            raise ValueError(f"bands of {self.n} and {other.n} rows have no sum")
+        n, offsets = self.n, np.union1d(self.offsets, other.offsets)
+        places = [np.searchsorted(offsets, band.offsets) for band in (self, other)]
+        inside = np.zeros(len(offsets), dtype=np.bool_)
+        for band, place in zip((self, other), places, strict=True):
+            inside[place] |= band.inside
+        new = Band.__new__(Band)
+        rows = (max(self.first, other.first), min(self.last, other.last))
+        rows = rows if rows[0] < rows[1] else (0, 0)
+        weights = None
+        if self.weights is not None and other.weights is not None:
+            weights = np.zeros(len(offsets))
+            weights[places[0]] += self.weights
+            weights[places[1]] += other.weights
+            if self.truncated and other.truncated:
+                return new._set(n, offsets, rows, inside, weights, None)
+        listed = np.arange(n) if weights is None else np.r_[0 : rows[0], rows[1] : n]
+        table = np.zeros((len(offsets), len(listed)))
+        used = np.zeros((len(offsets), len(listed)), dtype=np.bool_)
+        for band, place in zip((self, other), places, strict=True):
+            entries, uses = band.rows(listed)
+            table[place] += entries
+            used[place] |= uses
+        return new._set(n, offsets, rows, inside, weights, (table, used))
+
+    def dense(self) -> Floats:
+        """The matrix as an array, shape (n, n)."""
+        matrix = np.zeros((self.n, self.n))
+        rows = np.arange(self.n)
+        entries, used = self.rows(rows)
+        for offset, entry, uses in zip(self.offsets, entries, used, strict=True):
+            matrix[rows[uses], rows[uses] + offset] = entry[uses]
+        return matrix
+
+
+def _reach(offsets: Integers) -> tuple[int, int]:
+    if not offsets.size:
+        return 0, 0
+    return max(0, -int(offsets[0])), max(0, int(offsets[-1]))
+
+
+def _exist(n: int, offsets: Integers, rows: Integers) -> Flags:
+    """Where the sample of a diagonal exists, shape (offsets, rows)."""
+    columns = rows + offsets[:, None]
+    return (columns >= 0) & (columns < n)
+
+
+def _rows(table: npt.NDArray[Any], rows: Integers) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(table[:, rows])
+
+
+def _around(flags: Flags, middle: int) -> tuple[int, int]:
+    """The run of true flags around one of them."""
+    breaks = np.flatnonzero(~flags)
+    at = int(np.searchsorted(breaks, middle))
+    first = int(breaks[at - 1]) + 1 if at else 0
+    last = int(breaks[at]) if at < len(breaks) else len(flags)
+    return first, last
+
+
+# --- what kernels take ----------------------------------------------------------------
+
+# Columns of the table of terms.
+_AXIS, _START, _ROWS, _FIRST, _LAST, _ALIKE, _TRUNCATED = range(7)
+_WIDTH, _OFFSETS, _INSIDE, _INNER, _WEIGHTS, _TABLE, _LENGTH, _FIELDS = range(7, 15)
+
+
+class _Packed(NamedTuple):
+    """The bands of a sum in three arrays."""
+
+    terms: npt.NDArray[np.int64]
+    integers: npt.NDArray[np.int64]
+    reals: npt.NDArray[Any]
+    used: Flags
+    # The dictionary's key has the bands' identities, which hold while they live.
+    bands: tuple[Band, ...]
+
+
+def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Packed:
+    """What the kernel takes; rows and offsets along an axis times its spacing."""
+    key = (dtype, spacings, tuple(map(id, bands)))
+    found = bands[0]._packed.get(key)
+    if found is not None:
+        assert isinstance(found, _Packed)
+        return found
+    terms = np.zeros((len(bands), _FIELDS), dtype=np.int64)
+    integers: list[Any] = []
+    reals: list[Any] = []
+    used: list[Any] = []
+    i = r = 0
+    for term, band, spacing in zip(terms, bands, spacings, strict=True):
+        inner = np.flatnonzero(band.inside)
+        entries, uses = band.tables
+        term[_ROWS] = band.n * spacing
+        term[_FIRST], term[_LAST] = band.first * spacing, band.last * spacing
+        term[_ALIKE], term[_TRUNCATED] = band.weights is not None, band.truncated
+        term[_WIDTH], term[_INNER] = len(band.offsets), len(inner)
+        term[_OFFSETS], term[_INSIDE] = i, i + len(band.offsets)
+        integers += [band.offsets * spacing, inner]
+        i += len(band.offsets) + len(inner)
+        weights = np.zeros(0) if band.weights is None else band.weights
+        term[_WEIGHTS], term[_TABLE] = r, r + len(weights)
+        term[_LENGTH] = entries.shape[1] * spacing
+        # Uses stand where the coefficients stand.
+        reals += [weights, np.repeat(entries, spacing, axis=1).ravel()]
+        used += [np.ones(len(weights), np.bool_), np.repeat(uses, spacing, axis=1).ravel()]
+        r += len(weights) + entries.size * spacing
+    packed = _Packed(
+        terms,
+        np.concatenate(integers).astype(np.int64),
+        np.concatenate(reals).astype(dtype),
+        np.concatenate(used),
+        bands,
+    )
+    bands[0]._packed[key] = packed
+    return packed
+
+
+class _Memory:
+    """The memory from a strided array's lowest element to its highest, as one array."""
+
+    def __init__(self, array: npt.NDArray[Any], real: Any, readonly: bool) -> None:
+        extent, low = array.itemsize if array.size else 0, 0
+        for size, stride in zip(array.shape, array.strides, strict=True):
+            if stride < 0 < extent:
+                low += (size - 1) * stride
+            extent += (size - 1) * abs(stride) if extent else 0
+        itemsize = real.itemsize
+        self.start = -low // itemsize
+        self._array = array
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": real.str,
+            "shape": (extent // itemsize,),
+            "data": (array.__array_interface__["data"][0] + low, readonly),
+        }
 
 
 def apply(x: npt.NDArray[Any], band: Band, have: slice, want: slice) -> npt.NDArray[Any]:
@@ -70,87 +387,586 @@ def apply(x: npt.NDArray[Any], band: Band, have: slice, want: slice) -> npt.NDAr
 
     Parameters
     ----------
-    x : ndarray, shape (outer, samples, inner), C-contiguous
+    x : ndarray, shape (outer, samples, inner)
         The samples `have` of the whole axis; float or complex.
     band : Band
         The matrix, of the whole axis.
     have, want : slice
         Ranges of the whole axis, starts and stops given.
     """
-    rows = slice(want.start, want.stop)
-    coefficients = band.coefficients[:, rows].astype(x.real.dtype)
-    used = np.ascontiguousarray(band.used[:, rows])
-    first, last = (min(max(i - want.start, 0), used.shape[1]) for i in band.inside)
-    out = np.zeros((x.shape[0], want.stop - want.start, x.shape[2]), dtype=x.dtype)
-    shift = band.offsets + (want.start - have.start)
-    _compiled(x.dtype)(x, coefficients, used, shift, first, max(first, last), out)
+    out = np.empty((x.shape[0], want.stop - want.start, x.shape[2]), dtype=x.dtype)
+    star(x, out, [(1, band)], (0, have.start, 0), (0, want.start, 0))
     return out
 
 
-@functools.cache
-def _compiled(dtype: np.dtype[Any]) -> Callable[..., None]:
-    """The loop for one dtype; read-only arrays take the same one."""
-    data = numba.from_dtype(dtype)
-    real = numba.from_dtype(np.empty(0, dtype).real.dtype)
+def star(
+    x: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+    terms: Sequence[tuple[int, Band]],
+    have: Sequence[int],
+    want: Sequence[int],
+) -> None:
+    """Fill `out` with the sum of bands along axes of x.
 
-    def array(kind: Any, ndim: int, readonly: bool = True) -> Any:
+    Parameters
+    ----------
+    x, out : ndarray
+        float32, float64, complex64 or complex128, both the same; any strides. They do
+        not overlap. x covers what the rows of `out` read.
+    terms : sequence of (int, Band)
+        Axes and the matrices along them, of the whole axes.
+    have, want : sequence of int
+        By axis, where in the whole axis x and `out` start.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xlops.kernels.stencil import Band, star
+    >>> x = np.arange(12.0).reshape(3, 4) ** 2
+    >>> second = [-1, 0, 1], [1.0, -2.0, 1.0]
+    >>> out = np.empty((1, 2))
+    >>> terms = [(0, Band.constant(3, *second)), (1, Band.constant(4, *second))]
+    >>> star(x, out, terms, have=(0, 0), want=(1, 1))
+    >>> out
+    array([[34., 34.]])
+    """
+    if not out.size:
+        return
+    if len({axis for axis, _ in terms}) < len(terms):
+        sums: dict[int, Band] = {}
+        for axis, band in terms:
+            sums[axis] = sums[axis] + band if axis in sums else band
+        terms = list(sums.items())
+    if not terms:
+        out[...] = 0
+        return
+    if x.dtype not in _REAL or x.dtype != out.dtype:
+        raise TypeError(f"no stencils from {x.dtype} into {out.dtype}")
+    itemsize = x.itemsize
+    banded = [axis for axis, _ in terms]
+    # Single samples without a band are nothing to loop over.
+    order = [i for i in range(x.ndim) if out.shape[i] > 1 or i in banded] or [x.ndim - 1]
+    if not (_dense(x, order[-1]) and _dense(out, order[-1])):
+        order = _line_last(x, out, order)
+        if not _dense(x, order[-1]):
+            x = _in_order(x, order, copy=True)
+        if not _dense(out, order[-1]):
+            filled = _in_order(out, order, copy=False)
+            star(x, filled, terms, have, want)
+            out[...] = filled
+            return
+    real = _REAL[x.dtype]
+    # Numbers in a sample, and bytes in a number.
+    parts, size = itemsize // real.itemsize, real.itemsize
+    source, target = _Memory(x, real, True), _Memory(out, real, False)
+    shape, near, far = out.shape, x.strides, out.strides
+    at = source.start
+    for axis in range(x.ndim):
+        at += (want[axis] - have[axis]) * (near[axis] // size)
+    # Axes with no band are one where memory allows. First the line, of numbers one apart.
+    line = order.pop()
+    axes = [[shape[line] * parts, 1, 1]]
+    places = {line: 0} if line in banded else {}
+    for axis in reversed(order):
+        length, read, write = shape[axis], near[axis] // size, far[axis] // size
+        inner = axes[-1]
+        if axis in banded:
+            places[axis] = len(axes)
+        elif (
+            len(axes) - 1 not in places.values()
+            and inner[0] * inner[1] == read
+            and inner[0] * inner[2] == write
+        ):
+            inner[0] *= length
+            continue
+        axes.append([length, read, write])
+    if len(axes) == 1:
+        axes.append([1, 0, 0])
+    axes.reverse()
+    last = len(axes) - 1
+    spacings = tuple([1 if places[axis] else parts for axis in banded])
+    packed = _pack(tuple([band for _, band in terms]), spacings, real)
+    table = packed.terms.copy()
+    for term, axis, spacing in zip(table, banded, spacings, strict=True):
+        term[_AXIS], term[_START] = last - places[axis], want[axis] * spacing
+    _star(real)(
+        np.asarray(source),
+        at,
+        np.asarray(target),
+        target.start,
+        np.array(axes, np.int64),
+        table,
+        packed.integers,
+        packed.reals,
+        packed.used,
+    )
+
+
+_REAL = {
+    np.dtype(kind): np.empty(0, kind).real.dtype
+    for kind in (np.float32, np.float64, np.complex64, np.complex128)
+}
+
+
+def _dense(array: npt.NDArray[Any], axis: int) -> bool:
+    """Whether samples along an axis are neighbours in memory."""
+    return array.strides[axis] == array.itemsize or array.shape[axis] == 1
+
+
+def _line_last(x: npt.NDArray[Any], out: npt.NDArray[Any], axes: list[int]) -> list[int]:
+    """Axes in the order of memory; last one that is dense in both arrays, if any is."""
+    order = sorted(axes, key=lambda axis: -abs(out.strides[axis]))
+    for axis in order[::-1]:
+        if _dense(x, axis) and _dense(out, axis):
+            order.remove(axis)
+            return [*order, axis]
+    return order
+
+
+def _in_order(array: npt.NDArray[Any], order: list[int], copy: bool) -> npt.NDArray[Any]:
+    """An array like another, of which memory has these axes last and in this order."""
+    rest = [axis for axis in range(array.ndim) if axis not in order]
+    full = rest + order
+    new = np.empty([array.shape[axis] for axis in full], array.dtype)
+    view = new.transpose(np.argsort(full))
+    if copy:
+        view[...] = array
+    return view
+
+
+# --- the loops ------------------------------------------------------------------------
+
+
+@functools.cache
+def _star(real: np.dtype[Any]) -> Callable[..., None]:
+    """The loop for one dtype; read-only arrays take the same one."""
+    number = numba.from_dtype(real)
+
+    def array(kind: Any, ndim: int = 1, readonly: bool = False) -> Any:
         return numba.types.Array(kind, ndim, "C", readonly=readonly)
 
     signature = numba.void(
-        array(data, 3),
-        array(real, 2),
-        array(numba.boolean, 2),
-        array(numba.intp, 1),
-        numba.intp,
-        numba.intp,
-        array(data, 3, readonly=False),
+        array(number, readonly=True),
+        numba.int64,
+        array(number),
+        numba.int64,
+        array(numba.int64, 2),
+        array(numba.int64, 2),
+        array(numba.int64),
+        array(number),
+        array(numba.boolean),
     )
-    loop: Callable[..., None] = numba.njit(signature, nogil=True, cache=True)(_loop)
-    return loop
+    # A product and a sum may round once; NaN and infinity stay what they are.
+    options = numba.njit(signature, nogil=True, cache=True, fastmath={"contract"})
+    compiled: Callable[..., None] = options(_star_loop)
+    return compiled
 
 
-def _loop(x, coefficients, used, shift, first, last, out):  # type: ignore[no-untyped-def]
-    outer, rows, inner = out.shape
-    width = len(shift)
-    for o in range(outer):
-        if inner == 1:
-            for w in range(width):
-                for i in range(first, last):
-                    out[o, i, 0] += coefficients[w, i] * x[o, i + shift[w], 0]
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _add_taps(out, x, at, offsets, weights, count):  # type: ignore[no-untyped-def]
+    """Fill a run with the sum of taps, 8 to a loop."""
+    m = len(out)
+    if count == 0:
+        out[:] = 0
+        return
+    # The first loop takes what is over, so that the others, which add, take 8.
+    n = (count - 1) % 8 + 1
+    s = at + offsets[0]
+    x0, c0 = x[s : s + m], weights[0]
+    s = at + offsets[min(1, n - 1)]
+    x1, c1 = x[s : s + m], weights[min(1, n - 1)]
+    s = at + offsets[min(2, n - 1)]
+    x2, c2 = x[s : s + m], weights[min(2, n - 1)]
+    s = at + offsets[min(3, n - 1)]
+    x3, c3 = x[s : s + m], weights[min(3, n - 1)]
+    s = at + offsets[min(4, n - 1)]
+    x4, c4 = x[s : s + m], weights[min(4, n - 1)]
+    s = at + offsets[min(5, n - 1)]
+    x5, c5 = x[s : s + m], weights[min(5, n - 1)]
+    s = at + offsets[min(6, n - 1)]
+    x6, c6 = x[s : s + m], weights[min(6, n - 1)]
+    s = at + offsets[min(7, n - 1)]
+    x7, c7 = x[s : s + m], weights[min(7, n - 1)]
+    if n == 1:
+        for k in range(m):
+            out[k] = c0 * x0[k]
+    elif n == 2:
+        for k in range(m):
+            out[k] = c0 * x0[k] + c1 * x1[k]
+    elif n == 3:
+        for k in range(m):
+            out[k] = c0 * x0[k] + c1 * x1[k] + c2 * x2[k]
+    elif n == 4:
+        for k in range(m):
+            out[k] = c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+    elif n == 5:
+        for k in range(m):
+            out[k] = c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k] + c4 * x4[k]
+    elif n == 6:
+        for k in range(m):
+            a = c0 * x0[k] + c1 * x1[k] + c2 * x2[k]
+            out[k] = a + (c3 * x3[k] + c4 * x4[k] + c5 * x5[k])
+    elif n == 7:
+        for k in range(m):
+            a = c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+            out[k] = a + (c4 * x4[k] + c5 * x5[k] + c6 * x6[k])
+    else:
+        for k in range(m):
+            a = c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+            out[k] = a + (c4 * x4[k] + c5 * x5[k] + c6 * x6[k] + c7 * x7[k])
+    for w in range(n, count, 8):
+        s = at + offsets[w]
+        x0, c0 = x[s : s + m], weights[w]
+        s = at + offsets[w + 1]
+        x1, c1 = x[s : s + m], weights[w + 1]
+        s = at + offsets[w + 2]
+        x2, c2 = x[s : s + m], weights[w + 2]
+        s = at + offsets[w + 3]
+        x3, c3 = x[s : s + m], weights[w + 3]
+        s = at + offsets[w + 4]
+        x4, c4 = x[s : s + m], weights[w + 4]
+        s = at + offsets[w + 5]
+        x5, c5 = x[s : s + m], weights[w + 5]
+        s = at + offsets[w + 6]
+        x6, c6 = x[s : s + m], weights[w + 6]
+        s = at + offsets[w + 7]
+        x7, c7 = x[s : s + m], weights[w + 7]
+        for k in range(m):
+            a = c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+            out[k] += a + (c4 * x4[k] + c5 * x5[k] + c6 * x6[k] + c7 * x7[k])
+
+
+@numba.njit(nogil=True, cache=True)
+def _collect(  # type: ignore[no-untyped-def]
+    term, index, step, integers, reals, used, offsets, weights, count
+):
+    """Append the taps of one row; a band's own sample is one tap for all bands."""
+    row = index + term[_START]
+    first, last = term[_FIRST], term[_LAST]
+    alike = term[_ALIKE] == 1
+    whole = alike and first <= row < last
+    column = row - last + first if alike and row >= last else row
+    for j in range(term[_INNER] if whole else term[_WIDTH]):
+        w = integers[term[_INSIDE] + j] if whole else j
+        place = term[_WEIGHTS] + w if whole else term[_TABLE] + w * term[_LENGTH] + column
+        if not whole and not used[place]:
+            continue
+        offset = integers[term[_OFFSETS] + w] * step
+        at = count
+        if offset == 0:
+            for k in range(count):
+                if offsets[k] == 0:
+                    at = k
+        if at == count:
+            offsets[at], weights[at] = offset, reals[place]
+            count += 1
         else:
-            for i in range(first, last):
-                for start in range(0, inner, _TILE):
-                    stop = min(start + _TILE, inner)
-                    for w in range(width):
-                        c = coefficients[w, i]
-                        source = i + shift[w]
-                        for k in range(start, stop):
-                            out[o, i, k] += c * x[o, source, k]
-        for i in range(rows):
-            if first <= i < last:
-                continue
-            for w in range(width):
-                if used[w, i]:
-                    c = coefficients[w, i]
-                    source = i + shift[w]
-                    for k in range(inner):
-                        out[o, i, k] += c * x[o, source, k]
+            weights[at] += reals[place]
+    return count
 
 
-def star(x, out, terms, have, want):
-    out[...] = 0
-    for axis, band in terms:
-        idx = [slice(w - h, w - h + s) for h, w, s in zip(have, want, out.shape)]
-        idx[axis] = slice(None)
-        xx = x[tuple(idx)]
-        shp = xx.shape
-        rows = np.ascontiguousarray(xx).reshape(
-            int(np.prod(shp[:axis])), shp[axis], int(np.prod(shp[axis + 1 :]))
-        )
-        r = apply(
-            rows,
-            band,
-            slice(have[axis], have[axis] + shp[axis]),
-            slice(want[axis], want[axis] + out.shape[axis]),
-        )
-        out += r.reshape(out.shape)
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _sample(  # type: ignore[no-untyped-def]
+    x, at, out, to, term, column, integers, reals, used, offsets, weights, count
+):
+    """One sample of a line, by a row of the table of the line's band."""
+    out[to] = 0
+    for j in range(count):
+        out[to] += weights[j] * x[at + offsets[j]]
+    for w in range(term[_WIDTH]):
+        place = term[_TABLE] + w * term[_LENGTH] + column
+        if used[place]:
+            out[to] += reals[place] * x[at + integers[term[_OFFSETS] + w]]
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _add_uneven(  # type: ignore[no-untyped-def]
+    x, at, out, term, column, integers, reals, added
+):
+    """Rows inside an uneven band along the line, 3 diagonals to a loop."""
+    m = len(out)
+    count = term[_INNER]
+    for j in range(0, count, 3):
+        w = integers[term[_INSIDE] + j]
+        s = at + integers[term[_OFFSETS] + w]
+        t = term[_TABLE] + w * term[_LENGTH] + column
+        x0, c0 = x[s : s + m], reals[t : t + m]
+        w = integers[term[_INSIDE] + min(j + 1, count - 1)]
+        s = at + integers[term[_OFFSETS] + w]
+        t = term[_TABLE] + w * term[_LENGTH] + column
+        x1, c1 = x[s : s + m], reals[t : t + m]
+        w = integers[term[_INSIDE] + min(j + 2, count - 1)]
+        s = at + integers[term[_OFFSETS] + w]
+        t = term[_TABLE] + w * term[_LENGTH] + column
+        x2, c2 = x[s : s + m], reals[t : t + m]
+        left = count - j
+        if not added:
+            if left == 1:
+                for k in range(m):
+                    out[k] = c0[k] * x0[k]
+            elif left == 2:
+                for k in range(m):
+                    out[k] = c0[k] * x0[k] + c1[k] * x1[k]
+            else:
+                for k in range(m):
+                    out[k] = c0[k] * x0[k] + c1[k] * x1[k] + c2[k] * x2[k]
+        elif left == 1:
+            for k in range(m):
+                out[k] += c0[k] * x0[k]
+        elif left == 2:
+            for k in range(m):
+                out[k] += c0[k] * x0[k] + c1[k] * x1[k]
+        else:
+            for k in range(m):
+                out[k] += c0[k] * x0[k] + c1[k] * x1[k] + c2[k] * x2[k]
+        added = True
+    if not added:
+        out[:] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _block_rows(axes, terms, integers, length, itemsize):  # type: ignore[no-untyped-def]
+    """Rows to go through leading axes with, so that what their bands read stays cached."""
+    rows = axes[len(axes) - 2, 0]
+    for d in range(len(axes) - 2):
+        for t in range(len(terms)):
+            if terms[t, _AXIS] == d and terms[t, _WIDTH]:
+                first = terms[t, _OFFSETS]
+                final = first + terms[t, _WIDTH] - 1
+                # The planes that one plane of output reads.
+                bytes_of_row = (integers[final] - integers[first] + 1) * length * itemsize
+                for inner in range(d + 1, len(axes) - 2):
+                    bytes_of_row *= axes[inner, 0]
+                if rows * bytes_of_row > _FAR:
+                    return max(1, _FAR // 2 // bytes_of_row)
+    return rows
+
+
+def _star_loop(  # type: ignore[no-untyped-def]
+    x, at, out, to, axes, terms, integers, reals, used
+):
+    last = len(axes) - 1
+    outer = last - 1
+    rows, read, write = axes[outer]
+    line = axes[last, 0]
+    in_line = in_rows = -1
+    most = 1
+    for t in range(len(terms)):
+        most += terms[t, _WIDTH]
+        if terms[t, _AXIS] == last:
+            in_line = t
+        elif terms[t, _AXIS] == outer:
+            in_rows = t
+    term = terms[max(in_line, 0)]
+    padded = in_line >= 0 and term[_TRUNCATED] == 1
+    uneven = in_line >= 0 and term[_ALIKE] == 0
+
+    # Long lines are cut; short ones are joined where that is one piece of memory.
+    run = _RUN // out.itemsize
+    if padded:
+        run //= 4
+    pieces = -(-line // run)
+    length = -(-line // pieces)
+    joined = pieces == 1 and read == line and write == line and not uneven
+    per = max(1, run // line) if joined or (padded and pieces == 1) else 1
+    block = -(-_block_rows(axes, terms, integers, length, out.itemsize) // per) * per
+
+    # Taps of leading axes; those and of rows; those and of the line.
+    offsets = np.empty((3, most), np.int64)
+    weights = np.empty((3, most), reals.dtype)
+
+    # Lines of a padded band stand in a buffer with zeros between, repeated for each
+    # alignment if there are many taps: a vector that crosses cache lines loads slowly.
+    before = after = 0
+    if padded and term[_WIDTH]:
+        before = max(0, -integers[term[_OFFSETS]])
+        after = max(0, integers[term[_OFFSETS] + term[_WIDTH] - 1])
+    copies = 64 // out.itemsize if term[_WIDTH] >= _WIDE else 1
+    whole = line == term[_ROWS]
+    pitch = length + (max(before, after) if whole else before + after)
+    room = -(-(per * pitch + before + after) // 16) * 16 + 16
+    buffer = np.zeros(copies * room + 16 if padded else 0, out.dtype)
+    sums = np.empty(per * pitch + 16 if padded else 0, out.dtype)
+    aligned = (-buffer.ctypes.data // out.itemsize) % 16
+    moved = np.empty(most, np.int64)
+    scaled = np.empty(most, reals.dtype)
+    count = 0
+    for s in range(copies if padded else 0):
+        for w in range(term[_WIDTH]):
+            offset = before + integers[term[_OFFSETS] + w]
+            if offset % copies == s:
+                moved[count] = aligned + s * room + offset - s
+                scaled[count] = reals[term[_WEIGHTS] + w]
+                count += 1
+
+    index = np.zeros(outer + 1, np.int64)
+    for start in range(0, line, length):
+        stop = min(start + length, line)
+        # The rows inside the line's band.
+        f = max(start, term[_FIRST] - term[_START])
+        g = min(stop, term[_LAST] - term[_START])
+        if f >= g:
+            f = g = stop
+        buffer[:] = 0
+        for top in range(0, rows, block):
+            bottom = min(top + block, rows)
+            index[:] = 0
+            d = 0
+            while d >= 0:
+                p, q, n0 = at, to, 0
+                for d in range(outer):
+                    p += index[d] * axes[d, 1]
+                    q += index[d] * axes[d, 2]
+                for t in range(len(terms)):
+                    d = terms[t, _AXIS]
+                    if d < outer:
+                        n0 = _collect(
+                            terms[t],
+                            index[d],
+                            axes[d, 1],
+                            integers,
+                            reals,
+                            used,
+                            offsets[0],
+                            weights[0],
+                            n0,
+                        )
+                r = top
+                while r < bottom:
+                    # Rows with the same taps.
+                    end, n1, n2 = bottom, n0, 0
+                    offsets[1, :n0], weights[1, :n0] = offsets[0, :n0], weights[0, :n0]
+                    if in_rows >= 0:
+                        own = terms[in_rows]
+                        n1 = _collect(
+                            own,
+                            r,
+                            read,
+                            integers,
+                            reals,
+                            used,
+                            offsets[1],
+                            weights[1],
+                            n0,
+                        )
+                        i = r + own[_START]
+                        if own[_ALIKE] == 1 and own[_FIRST] <= i < own[_LAST]:
+                            end = min(bottom, own[_LAST] - own[_START])
+                        else:
+                            end = r + 1
+                    n2 = n1
+                    offsets[2, :n1], weights[2, :n1] = offsets[1, :n1], weights[1, :n1]
+                    if in_line >= 0 and not padded and not uneven and f < g:
+                        n2 = _collect(
+                            term,
+                            f,
+                            1,
+                            integers,
+                            reals,
+                            used,
+                            offsets[2],
+                            weights[2],
+                            n1,
+                        )
+                    while r < end:
+                        e = min(r + per, end)
+                        source, target = p + r * read, q + r * write
+                        if in_line < 0:
+                            m = (e - r - 1) * line + stop - start
+                            _add_taps(
+                                out[target + start : target + start + m],
+                                x,
+                                source + start,
+                                offsets[1],
+                                weights[1],
+                                n1,
+                            )
+                        elif padded:
+                            i = term[_START] + start
+                            low = max(0, i - before)
+                            high = min(term[_ROWS], i + stop - start + after)
+                            m = high - low
+                            for j in range(e - r):
+                                s = source + j * read + low - term[_START]
+                                b = aligned + j * pitch + before + low - i
+                                buffer[b : b + m] = x[s : s + m]
+                            m = (e - r - 1) * pitch + stop - start
+                            n = m + before + after
+                            for s in range(1, copies):
+                                b = aligned + s * room
+                                buffer[b : b + n - s] = buffer[aligned + s : aligned + n]
+                            _add_taps(sums[:m], buffer, 0, moved, scaled, count)
+                            m = stop - start
+                            for j in range(e - r):
+                                o = target + j * write + start
+                                s = source + j * read + start
+                                own_sums = sums[j * pitch : j * pitch + m]
+                                own_out = out[o : o + m]
+                                if n1:
+                                    _add_taps(own_out, x, s, offsets[1], weights[1], n1)
+                                    for k in range(m):
+                                        own_out[k] += own_sums[k]
+                                else:
+                                    own_out[:] = own_sums
+                        else:
+                            if f < g and uneven:
+                                if n1:
+                                    _add_taps(
+                                        out[target + f : target + g],
+                                        x,
+                                        source + f,
+                                        offsets[1],
+                                        weights[1],
+                                        n1,
+                                    )
+                                _add_uneven(
+                                    x,
+                                    source + f,
+                                    out[target + f : target + g],
+                                    term,
+                                    f + term[_START],
+                                    integers,
+                                    reals,
+                                    n1 > 0,
+                                )
+                            elif f < g:
+                                # Between joined lines this fills their ends with what
+                                # the loops below replace.
+                                m = (e - r - 1) * line + g - f
+                                _add_taps(
+                                    out[target + f : target + f + m],
+                                    x,
+                                    source + f,
+                                    offsets[2],
+                                    weights[2],
+                                    n2,
+                                )
+                            for j in range(e - r):
+                                for k in range(start, stop - (g - f)):
+                                    if k >= f:
+                                        k += g - f
+                                    i = k + term[_START]
+                                    if not uneven and i >= term[_LAST]:
+                                        i += term[_FIRST] - term[_LAST]
+                                    _sample(
+                                        x,
+                                        source + j * read + k,
+                                        out,
+                                        target + j * write + k,
+                                        term,
+                                        i,
+                                        integers,
+                                        reals,
+                                        used,
+                                        offsets[1],
+                                        weights[1],
+                                        n1,
+                                    )
+                        r = e
+                d = outer - 1
+                while d >= 0:
+                    index[d] += 1
+                    if index[d] < axes[d, 0]:
+                        break
+                    index[d] = 0
+                    d -= 1

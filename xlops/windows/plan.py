@@ -300,12 +300,10 @@ def _is_banded(node: Node) -> TypeGuard[Apply]:
 
 def total(terms: Sequence[Node]) -> Node:
     """The sum of nodes; of one it is that one."""
-    opened = [t for term in terms for t in (term.terms if _is_total(term) else (term,))]
+    opened: list[Node] = []
+    for term in terms:
+        opened += term.terms if isinstance(term, Total) else (term,)
     return opened[0] if len(opened) == 1 else Total(opened)
-
-
-def _is_total(node: Node) -> bool:
-    return isinstance(node, Total)
 
 
 def scaled(number: complex, node: Node) -> Node:
@@ -318,10 +316,17 @@ def scaled(number: complex, node: Node) -> Node:
     kind = "complex" if isinstance(number, complex) else "any"
     sizes = dict(node.sizes)
     kernel = functools.partial(_times, number)
-    name = f"{number:.6g}"
-    token = f"times-{number!r}"
-    step = Step(name, lambda: token, sizes, sizes, Pointwise(), kernel, kernel)
-    return Apply(dataclasses.replace(step, range_kind=kind), False, node)
+    step = Step(
+        name=f"{number:.6g}",
+        token=lambda: f"times-{number!r}",
+        domain=sizes,
+        range=sizes,
+        window=Pointwise(),
+        forward=kernel,
+        adjoint=kernel,
+        range_kind=kind,
+    )
+    return Apply(step, False, node)
 
 
 def _times(number: complex, block: Block, out: NDArray) -> None:

@@ -124,11 +124,11 @@ class Selection(WindowRule):
         """From the first to the last sample that is needed; at least one sample."""
         piece = out[self.dim]
         if not adjoint:
-            low, high = self.indices[piece.start], self.indices[piece.stop - 1] + 1
-        else:
-            low, high = self.chosen_in(piece)
-            low = min(low, len(self.indices) - 1)
-        return {self.dim: slice(int(low), max(int(high), int(low) + 1))}
+            low, last = self.indices[piece.start], self.indices[piece.stop - 1]
+            return {self.dim: slice(int(low), int(last) + 1)}
+        first, end = self.chosen_in(piece)
+        first = min(first, len(self.indices) - 1)
+        return {self.dim: slice(first, max(end, first + 1))}
 
     def chosen_in(self, piece: slice) -> tuple[int, int]:
         """Where the samples chosen from a range begin and end among those kept."""

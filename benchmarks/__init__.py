@@ -1,0 +1,1 @@
+"""xlops beside PyLops, plain Dask and copies: ``python -m benchmarks``."""

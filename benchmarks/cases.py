@@ -1,0 +1,450 @@
+"""The cases, a few lines each; a new one is one more entry in one of the lists below.
+
+A case on NumPy says how xlops's operator is built from the data ``d`` and from weights
+``w`` (None unless it asks for some), how each of PyLops's is, and which ratios are wanted.
+A case on Dask says instead what one would write in plain Dask. The clock runs over
+``A @ d``, labels included, and over ``P @ x`` of the same array.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pylops
+import pylops.signalprocessing
+import xarray as xr
+
+import xlops as xl
+from benchmarks import probes
+from benchmarks.peers import Copy, compiled, expression, thread_count
+from benchmarks.timing import OWN, Comparison, Measurement, Race, Skipped
+
+__all__ = ["CASES"]
+
+Build: TypeAlias = Callable[[xr.DataArray, Any], Any]
+Layer: TypeAlias = Callable[[da.Array], da.Array]
+
+COPY, WARM = f"copy, {thread_count()} threads", "copy into a warm buffer"
+WITHIN = 1 / 1.5  # of a copy
+FLAT, CUBE, LONG = (512, 512, 64), (512, 512, 128), (500, 500, 512)
+
+
+# --- what a case is made of -----------------------------------------------------------
+
+
+def array(
+    sizes: Mapping[str, int], dtype: npt.DTypeLike = float, seed: int = 0
+) -> xr.DataArray:
+    """Random numbers with a coordinate along every dim."""
+    dtype = np.dtype(dtype)
+    values = np.empty(tuple(sizes.values()), dtype)
+    real = values.real.dtype
+    flat = values.reshape(-1).view(real)
+    np.random.default_rng(seed).random(out=flat, dtype=real)  # type: ignore[call-overload]
+    flat -= 0.5
+    coords = {d: (d, np.arange(float(n)), {"units": "m"}) for d, n in sizes.items()}
+    return xr.DataArray(values, coords=coords, dims=tuple(sizes))
+
+
+def built(own: Build, d: xr.DataArray, w: Any) -> Any:
+    """The operator, unless xlops has none of its name."""
+    try:
+        return own(d, w)
+    except AttributeError as error:
+        if error.obj is xl:
+            raise Skipped(f"xlops has no {error.name}") from None
+        raise
+
+
+def on_numpy(
+    name: str,
+    sizes: tuple[int, ...] | dict[str, int],
+    own: Build,
+    others: Mapping[str, Build],
+    wanted: Mapping[str, float],
+    *,
+    dtype: npt.DTypeLike = float,
+    weights: dict[str, int] | None = None,
+    copied: bool = False,
+    full: bool = False,
+) -> Comparison:
+    """A case against PyLops and, where it is `copied`, a copy of input and output."""
+    named = sizes if isinstance(sizes, dict) else dict(zip("xyz", sizes, strict=True))
+
+    def races() -> Iterator[Race]:
+        d = array(named, dtype)
+        w = array(weights, dtype, seed=1) if weights else None
+        A = built(own, d, w)
+        peers = {peer: other(d, w) for peer, other in others.items()}
+
+        def race(side: str, B: Any, x: xr.DataArray, size: int) -> Race:
+            plain = x.values.reshape(-1)
+            contenders = {OWN: lambda: B @ x}
+            for peer, P in peers.items():
+                Q = P if side == "forward" else P.H
+                contenders[peer] = functools.partial(Q.__matmul__, plain)
+            if copied:
+                copy = Copy(plain, size, plain.dtype)
+                contenders |= {COPY: copy.fresh, WARM: copy.warm}
+            exempt = frozenset({COPY, WARM})
+            return Race(side, contenders, np.asarray, exempt)
+
+        y = A @ d
+        yield race("forward", A, d, y.size)
+        size = d.size
+        del d
+        yield race("adjoint", A.H, y, size)
+
+    tolerance = 1e-10 if np.dtype(dtype).type(0).real.dtype == np.float64 else 1e-5
+    return Comparison(name, races, wanted, tolerance, full)
+
+
+def on_dask(
+    name: str,
+    sizes: tuple[int, ...],
+    chunks: tuple[int, ...],
+    own: Build,
+    others: Mapping[str, tuple[Callable[..., da.Array], ...]],
+    wanted: Mapping[str, float],
+    *,
+    weights: dict[str, int] | None = None,
+    full: bool = False,
+) -> Comparison:
+    """A case on Dask's threads, results left in chunks.
+
+    The others are functions of the data and the weights, one per direction: forward, or
+    forward and adjoint.
+    """
+    named = dict(zip("xyz", sizes, strict=True))
+
+    def races() -> Iterator[Race]:
+        d = in_chunks(array(named), chunks)
+        w = array(weights, seed=1) if weights else None
+        A = built(own, d, w)
+        cut = None if w is None else da.from_array(w.values, chunks=chunks_like(w, d))
+        for i, side in enumerate(("forward", "adjoint")):
+            ours = {peer: made[i] for peer, made in others.items() if i < len(made)}
+            if not ours:
+                break
+            B, x = (A, d) if side == "forward" else (A.H, (A @ d).persist(**THREADS))
+            contenders = {
+                OWN: functools.partial(lambda B, x: (B @ x).persist(**THREADS), B, x)
+            }
+            for peer, made in ours.items():
+                contenders[peer] = functools.partial(
+                    lambda made, x: made(x.data, cut).persist(**THREADS), made, x
+                )
+            yield Race(side, contenders, computed)
+
+    return Comparison(name, races, wanted, full=full)
+
+
+THREADS: dict[str, Any] = {"scheduler": "threads"}
+
+
+def in_chunks(d: xr.DataArray, chunks: tuple[int, ...]) -> xr.DataArray:
+    """d on Dask, every chunk an array of its own, as a reader delivers them."""
+    lazy = da.from_array(d.values, chunks=chunks).map_blocks(np.copy, dtype=d.dtype)
+    return d.copy(data=lazy.persist(**THREADS))
+
+
+def chunks_like(w: xr.DataArray, d: xr.DataArray) -> tuple[Any, ...]:
+    return tuple(d.chunksizes[dim] for dim in w.dims)
+
+
+def computed(x: Any) -> Any:
+    return np.asarray(x.data.compute(**THREADS) if isinstance(x, xr.DataArray) else x)
+
+
+def overlapped(function: Any, depth: int, *axes: int, boundary: Any = "none") -> Layer:
+    """`map_overlap` of a function of blocks."""
+    return lambda x, *_: x.map_overlap(
+        function,
+        depth=dict.fromkeys(axes, depth),
+        boundary=dict.fromkeys(axes, boundary),
+        dtype=x.dtype,
+        meta=x._meta,
+    )
+
+
+# --- on NumPy -------------------------------------------------------------------------
+
+
+def along_each_axis(
+    name: str, own: Callable[[xr.DataArray], Any], pylops_: Callable[..., Any], near: bool
+) -> Iterator[Comparison]:
+    """A stencil along each axis: 8 × PyLops, along the last 3 ×."""
+    for axis, dim in enumerate("xyz"):
+        yield on_numpy(
+            f"{name}, axis {axis}",
+            FLAT,
+            lambda d, w, dim=dim: own(d[dim]),
+            {"PyLops": lambda d, w, axis=axis: pylops_(dims=d.shape, axis=axis)},
+            {"PyLops": 3 if axis == 2 else 8} | ({COPY: WITHIN} if near else {}),
+            copied=True,
+        )
+
+
+def fft(**options: Any) -> dict[str, Build]:
+    """PyLops with scipy, quicker here than its default, numpy; and on all threads."""
+
+    def make(d: xr.DataArray, w: Any, **more: Any) -> Any:
+        P = pylops.signalprocessing
+        kind = P.FFT2D if "axes" in options else P.FFT
+        return kind(d.shape, engine="scipy", **options, **more)
+
+    workers = thread_count()
+    return {
+        "PyLops (scipy)": make,
+        f"PyLops (scipy, {workers} workers)": functools.partial(make, workers=workers),
+    }
+
+
+def convolution(sizes: tuple[int, int, int], full: bool) -> Comparison:
+    h = np.hanning(81)
+    return on_numpy(
+        f"Convolve1D, 81 taps, {'×'.join(map(str, sizes))}",
+        sizes,
+        lambda d, w: xl.Convolve1D(d.z, h, offset=40),
+        {"PyLops": lambda d, w: pylops.signalprocessing.Convolve1D(d.shape, h, offset=40)},
+        {"PyLops": 4},
+        copied=True,
+        full=full,
+    )
+
+
+def fredholm(dtype: str) -> Comparison:
+    return on_numpy(
+        f"Fredholm1 200×200×200×64, {dtype}",
+        {"freq": 200, "source": 200, "shot": 64},
+        lambda d, w: xl.Fredholm1(w, "source"),
+        {
+            "PyLops": lambda d, w: pylops.signalprocessing.Fredholm1(
+                w.values, nz=64, dtype=w.dtype
+            )
+        },
+        {"PyLops": 0.95},
+        dtype=dtype,
+        weights={"freq": 200, "receiver": 200, "source": 200},
+    )
+
+
+def matrix(columns: int) -> Comparison:
+    extra = {"column": columns} if columns > 1 else {}
+    return on_numpy(
+        f"MatrixMult 8000×8000, {columns} column{'s' * (columns > 1)}",
+        {"source": 8000, **extra},
+        lambda d, w: xl.MatrixMult(w, "source"),
+        {"PyLops": lambda d, w: pylops.MatrixMult(w.values, otherdims=d.shape[1:] or None)},
+        {"PyLops": 0.95},
+        weights={"receiver": 8000, "source": 8000},
+    )
+
+
+KEPT = np.sort(np.random.default_rng(2).permutation(FLAT[0])[: FLAT[0] * 6 // 10])
+
+ON_NUMPY = [
+    *along_each_axis("FirstDerivative", xl.FirstDerivative, pylops.FirstDerivative, True),
+    *along_each_axis(
+        "SecondDerivative", xl.SecondDerivative, pylops.SecondDerivative, True
+    ),
+    *along_each_axis(
+        "Smoothing1D(11)",
+        lambda c: xl.Smoothing1D(c, 11),
+        functools.partial(pylops.Smoothing1D, 11),
+        False,
+    ),
+    on_numpy(
+        "Laplacian, three dims",
+        CUBE,
+        lambda d, w: xl.Laplacian(d.x, d.y, d.z),
+        {
+            "PyLops": lambda d, w: pylops.Laplacian(
+                d.shape, axes=(0, 1, 2), weights=(1, 1, 1), sampling=(1, 1, 1)
+            )
+        },
+        {"PyLops": 40, COPY: WITHIN},
+        copied=True,
+    ),
+    convolution((500, 500, 100), full=False),
+    convolution((500, 500, 400), full=True),
+    *(
+        on_numpy(
+            f"CausalIntegration, axis {axis}",
+            FLAT,
+            lambda d, w, axis=axis: xl.CausalIntegration(d["xyz"[axis]], kind="full"),
+            {
+                "PyLops": lambda d, w, axis=axis: pylops.CausalIntegration(
+                    d.shape, axis=axis, kind="full"
+                )
+            },
+            {"PyLops": 2},
+            copied=True,
+        )
+        for axis in (0, 1, 2)
+    ),
+    on_numpy(
+        "FFT, real, 500×500×512",
+        LONG,
+        lambda d, w: xl.FFT(d.z, real=True),
+        fft(real=True),
+        {"PyLops (scipy)": 1.3},
+    ),
+    on_numpy(
+        "FFT, complex, 250×500×512",
+        (250, 500, 512),
+        lambda d, w: xl.FFT(d.z),
+        fft(),
+        {},
+        dtype=complex,
+    ),
+    on_numpy(
+        "FFT2D, complex, 64×512×512",
+        (64, 512, 512),
+        lambda d, w: xl.FFT2D(d.y, d.z),
+        fft(axes=(1, 2)),
+        {},
+        dtype=complex,
+    ),
+    fredholm("complex64"),
+    fredholm("complex128"),
+    matrix(1),
+    matrix(64),
+    on_numpy(
+        "Diagonal",
+        FLAT,
+        lambda d, w: xl.Diagonal(w),
+        {"PyLops": lambda d, w: pylops.Diagonal(w.values.reshape(-1))},
+        {},
+        weights=dict(zip("xyz", FLAT, strict=True)),
+        copied=True,
+    ),
+    on_numpy(
+        "Restriction, 60 % of axis 0",
+        FLAT,
+        lambda d, w: xl.Restriction(d.x, KEPT),
+        {"PyLops": lambda d, w: pylops.Restriction(d.shape, KEPT, axis=0)},
+        {},
+        copied=True,
+    ),
+]
+
+
+# --- on Dask's threads ----------------------------------------------------------------
+
+SAME, PLAIN = "map_overlap, numba", "map_overlap, NumPy"
+
+
+def first_derivative(pieces: int) -> Comparison:
+    """Where the first and last sample are zero, the adjoint is −D with zeros outside."""
+
+    def both(function: Any) -> tuple[Layer, Layer]:
+        back = overlapped(lambda block: -function(block), 1, 1, boundary=0)
+        return overlapped(function, 1, 1), back
+
+    return on_dask(
+        f"FirstDerivative, axis 1 in {pieces} chunks",
+        CUBE,
+        (CUBE[0], CUBE[1] // pieces, CUBE[2]),
+        lambda d, w: xl.FirstDerivative(d.y),
+        {SAME: both(compiled("first", 1)), PLAIN: both(expression("first", 1))},
+        {SAME: 1.4, PLAIN: 2},
+    )
+
+
+def five(make: Callable[[str, int], Any]) -> tuple[Layer]:
+    """The five layers of the chain below."""
+
+    def layers(x: da.Array, w: da.Array) -> da.Array:
+        x = overlapped(make("first", 1), 1, 1)(x * w)
+        x = overlapped(make("second", 1), 1, 1)(x * w)
+        return overlapped(make("smooth", 1), 5, 1)(x)
+
+    return (layers,)
+
+
+def chain(name: str, chunks: tuple[int, int, int]) -> Comparison:
+    return on_dask(
+        f"Five operators, {name}",
+        CUBE,
+        chunks,
+        lambda d, w: (
+            xl.Smoothing1D(d.y, 11)
+            @ xl.SecondDerivative(d.y)
+            @ xl.Diagonal(w)
+            @ xl.FirstDerivative(d.y)
+            @ xl.Diagonal(w)
+        ),
+        {"five layers, numba": five(compiled), "five layers, NumPy": five(expression)},
+        {"five layers, numba": 3, "five layers, NumPy": 3},
+        weights=dict(zip("xyz", CUBE, strict=True)),
+    )
+
+
+ON_DASK = [
+    first_derivative(16),
+    first_derivative(32),
+    on_dask(
+        "Laplacian, three dims in 16 chunks",
+        CUBE,
+        (128, 128, 128),
+        lambda d, w: xl.Laplacian(d.x, d.y, d.z),
+        {
+            SAME: (overlapped(compiled("laplacian", 0), 1, 0, 1, 2),),
+            PLAIN: (overlapped(expression("laplacian", (0, 1, 2)), 1, 0, 1, 2),),
+        },
+        {SAME: 1.4, PLAIN: 2},
+    ),
+    chain("axis in 16 chunks", (512, 32, 128)),
+    chain("axis whole, 16 chunks", (32, 512, 128)),
+    on_dask(
+        "FFT, real, 16 chunks of other dims",
+        (256, 500, 512),
+        (16, 500, 512),
+        lambda d, w: xl.FFT(d.z, real=True, norm="none", scaling="plain"),
+        {"da.fft": (lambda x, w: da.fft.rfft(x, axis=2),)},
+        {},
+    ),
+    on_dask(
+        "FFT, real, axis in 16 chunks",
+        (256, 500, 512),
+        (256, 500, 32),
+        lambda d, w: xl.FFT(d.z, real=True, norm="none", scaling="plain"),
+        {
+            "da.fft": (
+                lambda x, w: da.fft.rfft(x.rechunk({0: "auto", 1: "auto", 2: -1}), axis=2),
+            )
+        },
+        {},
+    ),
+]
+
+
+# --- numbers with a limit -------------------------------------------------------------
+
+PROBES = [
+    Measurement(
+        "Graph of 10,000 chunks",
+        probes.graphs,
+        {"FirstDerivative, one dim": 2, "": 4},
+        most=5,
+    ),
+    Measurement(
+        "First call in a process",
+        probes.first_calls,
+        {"FirstDerivative": 1000, "": 20},
+        "ms",
+        most=5,
+    ),
+    Measurement("Labels", probes.labels, {"first": 300, "repeated": 150}, "µs"),
+    Measurement(
+        "Peak memory over input + output + tiles", probes.peak_memory, {"": 1}, "", most=1
+    ),
+]
+
+CASES: list[Comparison | Measurement] = [*ON_NUMPY, *ON_DASK, *PROBES]
