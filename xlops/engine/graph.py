@@ -210,7 +210,7 @@ def _reordered(node: Apply, arrays: dict[Source, Array]) -> Array:
 class _Part(NamedTuple):
     """The part of one chunk along one dim that a task needs; `cut` is None for all."""
 
-    index: int
+    chunk: int
     cut: tuple[int, int] | None
     share: float
     start: int
@@ -365,7 +365,7 @@ class _Layer:
             slot = self.slots[source]
             covers = [self._cover(slot, dim, window[dim]) for dim in source.dims]
             for parts in itertools.product(*covers):
-                index = tuple(part.index for part in parts)
+                index = tuple(part.chunk for part in parts)
                 found = chosen.setdefault((slot, index), {})
                 if None in found:
                     continue

@@ -109,8 +109,9 @@ def _target(node: Node, want: Window, workers: int) -> float:
 def tiles_of(node: Node, want: Window, target: float) -> list[Window]:
     """A piece of a plan cut into tiles of about `target` bytes.
 
-    These are the bytes that a tile touches, results on the way included. Dims without a halo are cut first, the outermost first, and the last one not into
-    short runs; dims with a halo only as far as the tiles do not overlap much.
+    These are the bytes that a tile touches, results on the way included. Dims without a
+    halo are cut first, the outermost first, and the last one not into short runs; dims
+    with a halo only as far as the tiles do not overlap much.
     """
     sizes = {dim: want[dim].stop - want[dim].start for dim in node.dims}
     fixed, extra = uncut(node), halo(node)
@@ -119,8 +120,8 @@ def tiles_of(node: Node, want: Window, target: float) -> list[Window]:
     def least(dim: Hashable) -> int:
         if dim in fixed:
             return sizes[dim]
-        runs: int = max(1, 512 // item) if dim == last else 1
-        return max(runs, 8 * extra[dim])
+        shortest = max(1, 512 // item) if dim == last else 1
+        return int(max(shortest, 8 * extra[dim]))
 
     order = sorted(node.dims, key=lambda dim: (extra[dim] > 0, dim == last))
     tile = dict(sizes)
