@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from xlops import units
 from xlops.axis import Axis
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError, UnitError, listed
-from xlops.space import Blocks, Space
+from xlops.space import Blocks, Layout, Space
 from xlops.windows.pieces import Array
 
 __all__ = ["Labels", "Memory", "Origin", "Remembered", "admitted", "labeled"]
@@ -340,7 +340,7 @@ class Remembered:
             key.fits(variables[name], indexes.get(name)) for name, key in self._keys.items()
         )
 
-    def prepare(self, block: str, array: Array, coords: xr.Dataset, labels: Labels) -> bool:
+    def prepare(self, block: str, array: Array, layout: Layout, labels: Labels) -> bool:
         """Make a template of a result; says whether that can be done.
 
         Parameters
@@ -349,13 +349,13 @@ class Remembered:
             The name of the result.
         array : Array
             Its values.
-        coords : Dataset
-            Its coordinates.
+        layout : tuple of dict
+            Its coordinates and their indexes.
         labels : Labels
             Those of the input.
         """
         passing = [name for name, key in self._keys.items() if not key.own]
-        template = _Template.of(array, coords, labels, passing)
+        template = _Template.of(array, layout, labels, passing)
         if template is not None:
             self._templates[block] = template
         return template is not None
@@ -455,59 +455,47 @@ class _Template:
 
     @classmethod
     def of(
-        cls, array: Array, coords: xr.Dataset, labels: Labels, passing: Iterable[Hashable]
+        cls, array: Array, layout: Layout, labels: Labels, passing: Sequence[Hashable]
     ) -> _Template | None:
         """The template of a result; None where its labels are not of the usual kind."""
-        made: Mapping[Hashable, Any] = coords.variables
-        indexes: Mapping[Hashable, Any] = coords.xindexes
-        sizes = dict(zip(array.dims, np.shape(array.data), strict=True))
-        if any(type(index) not in _PANDAS for index in indexes.values()):
+        made: dict[Hashable, Any] = layout[0]
+        indexes: dict[Hashable, Any] = layout[1]
+        shape = np.shape(array.data)
+        sizes = dict(zip(array.dims, shape, strict=True))
+        if _VALUES in made or any(type(index) not in _PANDAS for index in indexes.values()):
             return None
-        for variable in made.values():
-            if any(sizes.get(dim) != size for dim, size in variable.sizes.items()):
-                return None
-        given = labels.variables
-        for name in passing:
-            # It comes out as it went in, or the operator treats it in its own way.
-            if name not in made or made[name].dims != given[name].dims:
-                return None
-            if (name in labels.indexes) != (name in indexes):
-                return None
-            if name in indexes:
-                if indexes[name].index is not labels.indexes[name].index:
-                    return None
-            elif made[name].data is not given[name].data:
-                return None
-        if _VALUES in made:
+        if not all(_came_through(name, layout, labels) for name in passing):
             return None
-        passed = tuple((name, name in indexes) for name in passing)
-        kept = [name for name in made if name not in dict(passed)]
-        own = tuple(name for name in kept if name not in indexes)
         variables: dict[Hashable, xr.Variable] = {}
+        own, shared = [], []
         for name, variable in made.items():
+            dims, extent = variable.dims, variable.shape
+            if any(sizes.get(d) != n for d, n in zip(dims, extent, strict=True)):
+                return None
             if name in indexes:
                 variables[name] = variable
-            elif name in own:
-                if type(variable.data) is not np.ndarray:
-                    return None
+            elif name in passing:
+                variables[name] = xr.Variable(dims, _nothing(extent))
+            elif type(variable.data) is np.ndarray:
+                own.append(name)
                 variables[name] = variable.copy()
             else:
-                variables[name] = xr.Variable(variable.dims, _nothing(variable.shape))
+                return None
+            if name not in passing and not (
+                _is_fixed(variable.attrs) and _is_fixed(variable.encoding)
+            ):
+                shared.append(name)
         # The constructor of DataArray copies all that it is given, indexes included;
         # taking one of several coordinates out does not, and takes half the time.
-        values = xr.Variable(array.dims, _nothing(tuple(sizes.values())))
-        everything = xr.Coordinates({**variables, _VALUES: values}, dict(indexes))
+        values = xr.Variable(array.dims, _nothing(shape))
+        everything = xr.Coordinates({**variables, _VALUES: values}, indexes)
         result = everything[_VALUES].drop_vars(_VALUES)
-        for name in kept:
+        for name in shared:
             variable = result.coords.variables[name]
             variable.attrs = copy.deepcopy(variable.attrs)
             variable.encoding = copy.deepcopy(variable.encoding)
-        shared = tuple(
-            name
-            for name in kept
-            if not _is_fixed(made[name].attrs) or not _is_fixed(made[name].encoding)
-        )
-        return cls(result, passed, own, shared)
+        passed = tuple((name, name in indexes) for name in passing)
+        return cls(result, passed, tuple(own), tuple(shared))
 
     def filled(
         self, data: Any, labels: Labels, name: Hashable, attrs: dict[Hashable, Any]
@@ -529,6 +517,18 @@ class _Template:
         result.name = name
         result.attrs = attrs
         return result
+
+
+def _came_through(name: Hashable, layout: Layout, labels: Labels) -> bool:
+    """Whether a coordinate came out of the operator as it went in."""
+    made, given = layout[0].get(name), labels.variables[name]
+    if made is None or made.dims != given.dims:
+        return False
+    old: Any = labels.indexes.get(name)
+    new: Any = layout[1].get(name)
+    if old is None or new is None:
+        return old is new and made.data is given.data
+    return bool(old.index is new.index)
 
 
 # Stands for the values among the coordinates while a template is made.

@@ -16,7 +16,7 @@ from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Memory, Origin, admitted, labeled
 from xlops.options import options
-from xlops.space import Blocks, Space, overlaid
+from xlops.space import Blocks, Space, laid_out, overlaid, overlay
 from xlops.units import ONE, Gain
 from xlops.windows.pieces import Array, Indices, Kernel, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
@@ -280,13 +280,11 @@ class LinearOperator(abc.ABC):
                 return known.labeled(name, array, first, unit)
             kept = coords[name] if isinstance(coords, dict) else coords
             assert isinstance(kept, xr.Dataset)
-            labels = (
-                overlaid(space.labels, kept) if self._gives_back else space.relabeled(kept)
-            )
-            if new is not None and new.prepare(name, array, labels, first.labels):
+            layout = overlay(space.labels, kept) if self._gives_back else space.layout(kept)
+            if new is not None and new.prepare(name, array, layout, first.labels):
                 return new.labeled(name, array, first, unit)
             new = None
-            return labeled(array, labels, first, unit)
+            return labeled(array, laid_out(*layout), first, unit)
 
         if isinstance(result, dict):
             results = {name: one(array, name) for name, array in result.items()}
@@ -578,10 +576,31 @@ class Elementary(LinearOperator):
         assert isinstance(coords, xr.Dataset)
         given = self.range if adjoint else self.domain
         if self._selects is not None and not adjoint:
-            follow = {d: self._selects for d in given.dims if d in coords.dims}
-            return coords.isel(follow)
+            return _selected(coords, dict.fromkeys(given.dims, self._selects), self.range)
         gone = [dim for dim in given.dims if dim not in self._kept]
         return coords.drop_dims(gone, errors="ignore") if gone else coords
+
+
+def _selected(
+    coords: xr.Dataset, indices: Mapping[Hashable, Any], space: Space
+) -> xr.Dataset:
+    """Coordinates that follow a selection, whose labels are those of a space."""
+    own, new = coords.xindexes, space.indexes.xindexes
+    changed = {
+        name for name, index in own.items() if coords.variables[name].dims[0] in indices
+    }
+    if any(name not in new or name not in indices for name in changed):
+        return coords.isel({d: i for d, i in indices.items() if d in coords.dims})
+    # New indexes need not be built: the space has them.
+    labels = space.indexes.variables
+    variables = {}
+    for name, variable in coords.variables.items():
+        at = {d: i for d, i in indices.items() if d in variable.dims}
+        if name in changed:
+            variables[name] = labels[name]
+        else:
+            variables[name] = variable.isel(at) if at else variable
+    return laid_out(variables, {n: new[n] if n in changed else own[n] for n in own})
 
 
 def as_dataset(blocks: Any) -> Any:

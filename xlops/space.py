@@ -18,6 +18,7 @@ __all__ = ["Blocks", "Kind", "Labeled", "Space"]
 
 Kind: TypeAlias = Literal["real", "complex", "any"]
 Labeled: TypeAlias = "xr.DataArray | xr.Dataset | Space"
+Layout: TypeAlias = "tuple[dict[Hashable, xr.Variable], dict[Hashable, xr.Index]]"
 
 
 class Space:
@@ -171,15 +172,22 @@ class Space:
     def relabeled(self, coords: xr.Dataset) -> xr.Dataset:
         """The labels of a result in this space, whose input still had these coordinates.
 
+        See `layout`.
+        """
+        return laid_out(*self.layout(coords))
+
+    def layout(self, coords: xr.Dataset) -> Layout:
+        """The labels of a result, as variables and indexes.
+
         Dims are labeled by the space. Auxiliary coordinates are those of the input, then
         those of the space that it did not have, or had with the same values.
         """
         own = self._labels.variables
-        variables: dict[Hashable, xr.Variable] = dict(self._indexes.variables)
-        indexes = dict(self._indexes.xindexes)
+        variables: dict[Hashable, xr.Variable] = dict(self.indexes.variables)
+        indexes = dict(self.indexes.xindexes)
         given = coords.xindexes
         for name, variable in coords.variables.items():
-            if name in self._indexes.variables:
+            if name in self.indexes.variables:
                 continue
             if name in own:
                 if same_values(variable, own[name]):
@@ -191,7 +199,7 @@ class Space:
                 indexes[name] = given[name]
         for name, variable in own.items():
             variables.setdefault(name, variable)
-        return xr.Coordinates(variables, indexes).to_dataset()
+        return variables, indexes
 
     @functools.cached_property
     def names(self) -> frozenset[Hashable]:
@@ -199,7 +207,8 @@ class Space:
         return frozenset(self._labels.variables)
 
     @functools.cached_property
-    def _indexes(self) -> xr.Dataset:
+    def indexes(self) -> xr.Dataset:
+        """The coordinates that have an index, as a Dataset without data variables."""
         labels = self._labels
         return labels.drop_vars([n for n in labels.variables if n not in labels.xindexes])
 
@@ -426,12 +435,22 @@ def overlaid(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
     if first.data_vars or first.attrs:
         gone = [name for name in second.variables if name in first]
         return first.assign_coords(second.drop_vars(gone).coords)
-    # Laid out by hand: xarray would compare and copy what is known to fit.
-    variables, indexes = dict(first.variables), dict(first.xindexes)
-    for name in new:
-        variables[name] = second.variables[name]
-        if name in second.xindexes:
-            indexes[name] = second.xindexes[name]
+    return laid_out(*overlay(first, second))
+
+
+def overlay(first: xr.Dataset, second: xr.Dataset) -> Layout:
+    """The coordinates of both, as variables and indexes; see `overlaid`."""
+    variables = {**second.variables, **first.variables}
+    # Those of `first` come first.
+    variables = {name: variables[name] for name in (*first.variables, *second.variables)}
+    new = {n: i for n, i in second.xindexes.items() if n not in first.variables}
+    return variables, {**first.xindexes, **new}
+
+
+def laid_out(
+    variables: Mapping[Hashable, xr.Variable], indexes: Mapping[Hashable, xr.Index]
+) -> xr.Dataset:
+    """Coordinates as a Dataset, put together without comparing what is known to fit."""
     return xr.Coordinates(variables, indexes).to_dataset()
 
 

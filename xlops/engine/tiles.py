@@ -115,13 +115,14 @@ def tiles_of(node: Node, want: Window, target: float) -> list[Window]:
     """
     sizes = {dim: want[dim].stop - want[dim].start for dim in node.dims}
     fixed, extra = uncut(node), halo(node)
-    last, item = node.dims[-1] if node.dims else None, node.dtype.itemsize
+    last: Hashable = node.dims[-1] if node.dims else None
+    item: int = node.dtype.itemsize
 
     def least(dim: Hashable) -> int:
         if dim in fixed:
             return sizes[dim]
-        shortest = max(1, 512 // item) if dim == last else 1
-        return int(max(shortest, 8 * extra[dim]))
+        shortest: int = max(1, 512 // item) if dim == last else 1
+        return max(shortest, 8 * extra[dim])
 
     order = sorted(node.dims, key=lambda dim: (extra[dim] > 0, dim == last))
     tile = dict(sizes)
