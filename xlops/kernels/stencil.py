@@ -362,7 +362,7 @@ def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Pa
     return packed
 
 
-class _Memory:
+class Memory:
     """The memory from a strided array's lowest element to its highest, as one array."""
 
     def __init__(self, array: npt.NDArray[Any], real: Any, readonly: bool) -> None:
@@ -458,7 +458,7 @@ def star(
     real = _REAL[x.dtype]
     # Numbers in a sample, and bytes in a number.
     parts, size = itemsize // real.itemsize, real.itemsize
-    source, target = _Memory(x, real, True), _Memory(out, real, False)
+    source, target = Memory(x, real, True), Memory(out, real, False)
     shape, near, far = out.shape, x.strides, out.strides
     at = source.start
     for axis in range(x.ndim):
@@ -665,18 +665,49 @@ def _collect(  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
-def _sample(  # type: ignore[no-untyped-def]
-    x, at, out, to, term, column, integers, reals, used, offsets, weights, count
+@numba.njit(nogil=True, cache=True)
+def _ends(  # type: ignore[no-untyped-def]
+    term, start, stop, f, g, integers, reals, used, bounds, offsets, weights
 ):
-    """One sample of a line, by a row of the table of the line's band."""
-    out[to] = 0
-    for j in range(count):
-        out[to] += weights[j] * x[at + offsets[j]]
-    for w in range(term[_WIDTH]):
-        place = term[_TABLE] + w * term[_LENGTH] + column
-        if used[place]:
-            out[to] += reals[place] * x[at + integers[term[_OFFSETS] + w]]
+    """The taps of the samples of a line that are not inside, [start, f) and [g, stop)."""
+    count = e = 0
+    for k in range(start, stop):
+        if f <= k < g:
+            continue
+        column = k + term[_START]
+        if term[_ALIKE] == 1 and column >= term[_LAST]:
+            column += term[_FIRST] - term[_LAST]
+        bounds[e] = count
+        for w in range(term[_WIDTH]):
+            place = term[_TABLE] + w * term[_LENGTH] + column
+            if used[place]:
+                offsets[count] = k + integers[term[_OFFSETS] + w]
+                weights[count] = reals[place]
+                count += 1
+        e += 1
+    bounds[e] = count
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _fill_ends(  # type: ignore[no-untyped-def]
+    x, source, out, target, start, stop, f, g, offsets, weights, n, bounds, own, entries
+):
+    """The samples of a line that are not inside."""
+    e = 0
+    k = start
+    while k < stop:
+        if k == f:
+            k = g
+            if k >= stop:
+                break
+        total = out.dtype.type(0)
+        for j in range(n):
+            total += weights[j] * x[source + k + offsets[j]]
+        for j in range(bounds[e], bounds[e + 1]):
+            total += entries[j] * x[source + own[j]]
+        out[target + k] = total
+        e += 1
+        k += 1
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
@@ -722,6 +753,16 @@ def _add_uneven(  # type: ignore[no-untyped-def]
         added = True
     if not added:
         out[:] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _copy(x, out, add):  # type: ignore[no-untyped-def]
+    if add:
+        for k in range(len(out)):
+            out[k] += x[k]
+    else:
+        for k in range(len(out)):
+            out[k] = x[k]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -799,15 +840,38 @@ def _star_loop(  # type: ignore[no-untyped-def]
                 scaled[count] = reals[term[_WEIGHTS] + w]
                 count += 1
 
+    # Taps of the samples of the line that are not inside its band.
+    several = in_line >= 0 and not padded
+    size = length if several else 0
+    bounds = np.empty(size + 1, np.int64)
+    own = np.empty(size * term[_WIDTH], np.int64)
+    entries = np.empty(size * term[_WIDTH], reals.dtype)
+
     index = np.zeros(outer + 1, np.int64)
     for start in range(0, line, length):
         stop = min(start + length, line)
-        # The rows inside the line's band.
-        f = max(start, term[_FIRST] - term[_START])
-        g = min(stop, term[_LAST] - term[_START])
-        if f >= g:
-            f = g = stop
-        buffer[:] = 0
+        # What one loop fills: the samples inside the line's band.
+        f, g = start, stop
+        if several:
+            f = max(start, term[_FIRST] - term[_START])
+            g = min(stop, term[_LAST] - term[_START])
+            if f >= g:
+                f = g = stop
+            _ends(
+                term,
+                start,
+                stop,
+                f,
+                g,
+                integers,
+                reals,
+                used,
+                bounds,
+                own,
+                entries,
+            )
+        for k in range(len(buffer)):
+            buffer[k] = 0
         for top in range(0, rows, block):
             bottom = min(top + block, rows)
             index[:] = 0
@@ -834,12 +898,13 @@ def _star_loop(  # type: ignore[no-untyped-def]
                 r = top
                 while r < bottom:
                     # Rows with the same taps.
-                    end, n1, n2 = bottom, n0, 0
-                    offsets[1, :n0], weights[1, :n0] = offsets[0, :n0], weights[0, :n0]
+                    end, n1 = bottom, n0
+                    for w in range(n0):
+                        offsets[1, w], weights[1, w] = offsets[0, w], weights[0, w]
                     if in_rows >= 0:
-                        own = terms[in_rows]
+                        band = terms[in_rows]
                         n1 = _collect(
-                            own,
+                            band,
                             r,
                             read,
                             integers,
@@ -849,14 +914,16 @@ def _star_loop(  # type: ignore[no-untyped-def]
                             weights[1],
                             n0,
                         )
-                        i = r + own[_START]
-                        if own[_ALIKE] == 1 and own[_FIRST] <= i < own[_LAST]:
-                            end = min(bottom, own[_LAST] - own[_START])
-                        else:
-                            end = r + 1
-                    n2 = n1
-                    offsets[2, :n1], weights[2, :n1] = offsets[1, :n1], weights[1, :n1]
-                    if in_line >= 0 and not padded and not uneven and f < g:
+                        i = r + band[_START]
+                        end = r + 1
+                        if band[_ALIKE] == 1 and band[_FIRST] <= i < band[_LAST]:
+                            end = min(bottom, band[_LAST] - band[_START])
+                    # Taps of the loop, and whether there are none.
+                    level, n2 = 1, n1
+                    if several and not uneven and f < g:
+                        level = 2
+                        for w in range(n1):
+                            offsets[2, w], weights[2, w] = offsets[1, w], weights[1, w]
                         n2 = _collect(
                             term,
                             f,
@@ -868,20 +935,24 @@ def _star_loop(  # type: ignore[no-untyped-def]
                             weights[2],
                             n1,
                         )
+                    idle = f >= g or (n2 == 0 and (padded or uneven))
                     while r < end:
                         e = min(r + per, end)
                         source, target = p + r * read, q + r * write
-                        if in_line < 0:
-                            m = (e - r - 1) * line + stop - start
+                        # Between joined lines this fills their ends with what is
+                        # replaced below.
+                        m = g - f + ((e - r - 1) * line if joined else 0)
+                        for j in range(0 if idle else 1 if joined else e - r):
+                            o = target + j * write + f
                             _add_taps(
-                                out[target + start : target + start + m],
+                                out[o : o + m],
                                 x,
-                                source + start,
-                                offsets[1],
-                                weights[1],
-                                n1,
+                                source + j * read + f,
+                                offsets[level],
+                                weights[level],
+                                n2,
                             )
-                        elif padded:
+                        if padded:
                             i = term[_START] + start
                             low = max(0, i - before)
                             high = min(term[_ROWS], i + stop - start + after)
@@ -889,36 +960,23 @@ def _star_loop(  # type: ignore[no-untyped-def]
                             for j in range(e - r):
                                 s = source + j * read + low - term[_START]
                                 b = aligned + j * pitch + before + low - i
-                                buffer[b : b + m] = x[s : s + m]
+                                _copy(x[s : s + m], buffer[b : b + m], False)
                             m = (e - r - 1) * pitch + stop - start
                             n = m + before + after
                             for s in range(1, copies):
                                 b = aligned + s * room
-                                buffer[b : b + n - s] = buffer[aligned + s : aligned + n]
+                                _copy(
+                                    buffer[aligned + s : aligned + n],
+                                    buffer[b : b + n - s],
+                                    False,
+                                )
                             _add_taps(sums[:m], buffer, 0, moved, scaled, count)
                             m = stop - start
                             for j in range(e - r):
                                 o = target + j * write + start
-                                s = source + j * read + start
-                                own_sums = sums[j * pitch : j * pitch + m]
-                                own_out = out[o : o + m]
-                                if n1:
-                                    _add_taps(own_out, x, s, offsets[1], weights[1], n1)
-                                    for k in range(m):
-                                        own_out[k] += own_sums[k]
-                                else:
-                                    own_out[:] = own_sums
-                        else:
+                                _copy(sums[j * pitch :][:m], out[o : o + m], n2 > 0)
+                        elif several:
                             if f < g and uneven:
-                                if n1:
-                                    _add_taps(
-                                        out[target + f : target + g],
-                                        x,
-                                        source + f,
-                                        offsets[1],
-                                        weights[1],
-                                        n1,
-                                    )
                                 _add_uneven(
                                     x,
                                     source + f,
@@ -927,41 +985,25 @@ def _star_loop(  # type: ignore[no-untyped-def]
                                     f + term[_START],
                                     integers,
                                     reals,
-                                    n1 > 0,
+                                    n2 > 0,
                                 )
-                            elif f < g:
-                                # Between joined lines this fills their ends with what
-                                # the loops below replace.
-                                m = (e - r - 1) * line + g - f
-                                _add_taps(
-                                    out[target + f : target + f + m],
+                            for j in range(e - r if start < f or g < stop else 0):
+                                _fill_ends(
                                     x,
-                                    source + f,
-                                    offsets[2],
-                                    weights[2],
-                                    n2,
+                                    source + j * read,
+                                    out,
+                                    target + j * write,
+                                    start,
+                                    stop,
+                                    f,
+                                    g,
+                                    offsets[1],
+                                    weights[1],
+                                    n1,
+                                    bounds,
+                                    own,
+                                    entries,
                                 )
-                            for j in range(e - r):
-                                for k in range(start, stop - (g - f)):
-                                    if k >= f:
-                                        k += g - f
-                                    i = k + term[_START]
-                                    if not uneven and i >= term[_LAST]:
-                                        i += term[_FIRST] - term[_LAST]
-                                    _sample(
-                                        x,
-                                        source + j * read + k,
-                                        out,
-                                        target + j * write + k,
-                                        term,
-                                        i,
-                                        integers,
-                                        reals,
-                                        used,
-                                        offsets[1],
-                                        weights[1],
-                                        n1,
-                                    )
                         r = e
                 d = outer - 1
                 while d >= 0:

@@ -1,0 +1,172 @@
+"""Vector updates of solvers, each with its scalar product in one pass over memory."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["axpy", "dot"]
+
+
+def axpy(
+    a: complex,
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+) -> float:
+    """Fill `out` with y + a x.
+
+    Parameters
+    ----------
+    a : float or complex
+        Complex with complex data only.
+    x, y, out : ndarray
+        C-contiguous, of one shape and one dtype: float or complex. `out` may be x or y;
+        it does not overlap them otherwise.
+
+    Returns
+    -------
+    float
+        The squared norm of `out`, summed in double precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xlops.kernels.vectors import axpy
+    >>> x, y = np.array([1.0, 2.0]), np.array([1.0, 0.0])
+    >>> axpy(2.0, x, y, y), y
+    (25.0, array([3., 4.]))
+    """
+    if not x.dtype == y.dtype == out.dtype or not x.shape == y.shape == out.shape:
+        raise TypeError(
+            f"x, y and out differ: {x.dtype} {x.shape}, {y.dtype} {y.shape}, "
+            f"{out.dtype} {out.shape}"
+        )
+    real, imag = float(a.real), float(a.imag)
+    if imag and x.dtype.kind != "c":
+        raise TypeError("a complex factor of real data")
+    sources, target = (_floats(x), _floats(y)), _floats(out)
+    start = _address(target)
+    into_x, into_y = (_address(source) == start for source in sources)
+    # A loop that knows which arrays are the same one need not fear that they overlap.
+    if imag:
+        turn = _compiled(_complex_axpy, target.dtype)
+        return float(turn(real, imag, *sources, target))
+    if into_x and into_y:
+        return float(_compiled(_scale, target.dtype)(1.0 + real, target))
+    if into_y:
+        return float(_compiled(_scale_add, target.dtype)(1.0, real, sources[0], target))
+    if into_x:
+        return float(_compiled(_scale_add, target.dtype)(real, 1.0, sources[1], target))
+    return float(_compiled(_axpy, target.dtype)(real, *sources, target))
+
+
+def dot(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+    """The real part of the scalar product, summed in double precision.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        C-contiguous, of one shape and one dtype: float or complex.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xlops.kernels.vectors import dot
+    >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    11.0
+    """
+    if x.dtype != y.dtype or x.shape != y.shape:
+        raise TypeError(f"x and y differ: {x.dtype} {x.shape}, {y.dtype} {y.shape}")
+    first, second = _floats(x), _floats(y)
+    return float(_compiled(_dot, first.dtype)(first, second))
+
+
+def _floats(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The numbers of an array in a row; complex ones are two."""
+    if not array.flags.c_contiguous:
+        raise ValueError("vectors have to be C-contiguous")
+    flat = array.reshape(-1)
+    return flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+@functools.cache
+def _compiled(loop: Callable[..., float], real: np.dtype[Any]) -> Callable[..., float]:
+    number = numba.from_dtype(real)
+    read = numba.types.Array(number, 1, "C", readonly=True)
+    arguments = {
+        _dot: [read, read],
+        _axpy: [numba.float64, read, read, number[::1]],
+        _scale_add: [numba.float64, numba.float64, read, number[::1]],
+        _scale: [numba.float64, number[::1]],
+        _complex_axpy: [numba.float64, numba.float64, read, read, number[::1]],
+    }[loop]
+    # Sums may be taken in another order, so that they vectorise.
+    decorate = numba.njit(
+        numba.float64(*arguments),
+        nogil=True,
+        cache=True,
+        fastmath={"contract", "reassoc"},
+    )
+    compiled: Callable[..., float] = decorate(loop)
+    return compiled
+
+
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(len(x)):
+        total += np.float64(x[k]) * np.float64(y[k])
+    return total
+
+
+def _axpy(a, x, y, out):  # type: ignore[no-untyped-def]
+    a = out.dtype.type(a)
+    total = 0.0
+    for k in range(len(out)):
+        value = y[k] + a * x[k]
+        out[k] = value
+        total += np.float64(value) * np.float64(value)
+    return total
+
+
+def _scale_add(a, b, x, out):  # type: ignore[no-untyped-def]
+    a, b = out.dtype.type(a), out.dtype.type(b)
+    total = 0.0
+    for k in range(len(out)):
+        value = a * out[k] + b * x[k]
+        out[k] = value
+        total += np.float64(value) * np.float64(value)
+    return total
+
+
+def _scale(a, out):  # type: ignore[no-untyped-def]
+    a = out.dtype.type(a)
+    total = 0.0
+    for k in range(len(out)):
+        value = a * out[k]
+        out[k] = value
+        total += np.float64(value) * np.float64(value)
+    return total
+
+
+def _complex_axpy(real, imag, x, y, out):  # type: ignore[no-untyped-def]
+    a, b = out.dtype.type(real), out.dtype.type(imag)
+    total = 0.0
+    for k in range(0, len(out) - 1, 2):
+        first = y[k] + (a * x[k] - b * x[k + 1])
+        second = y[k + 1] + (a * x[k + 1] + b * x[k])
+        out[k] = first
+        out[k + 1] = second
+        total += np.float64(first) * np.float64(first)
+        total += np.float64(second) * np.float64(second)
+    return total
