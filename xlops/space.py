@@ -480,7 +480,9 @@ def same_values(one: xr.Variable, other: xr.Variable) -> bool:
         one = one.transpose(*other.dims)
     if one.shape != other.shape:
         return False
-    first, second = one.values, other.values
+    first, second = one.data, other.data
+    if not type(first) is type(second) is np.ndarray:
+        return bool(one.equals(other))
     numeric = first.dtype.kind in "biufc" and second.dtype.kind in "biufc"
     if not numeric and (first.dtype != second.dtype or first.dtype.kind not in "mMUS"):
         return bool(one.equals(other))
