@@ -458,9 +458,9 @@ def star(
     real = _REAL[x.dtype]
     # Numbers in a sample, and bytes in a number.
     parts, size = itemsize // real.itemsize, real.itemsize
-    source, target = Memory(x, real, True), Memory(out, real, False)
+    source, at = _numbers(x, real, True)
+    target, to = _numbers(out, real, False)
     shape, near, far = out.shape, x.strides, out.strides
-    at = source.start
     for axis in range(x.ndim):
         at += (want[axis] - have[axis]) * (near[axis] // size)
     # Axes with no band are one where memory allows. First the line, of numbers one apart.
@@ -490,10 +490,10 @@ def star(
     for term, axis, spacing in zip(table, banded, spacings, strict=True):
         term[_AXIS], term[_START] = last - places[axis], want[axis] * spacing
     _star(real)(
-        np.asarray(source),
+        source,
         at,
-        np.asarray(target),
-        target.start,
+        target,
+        to,
         np.array(axes, np.int64),
         table,
         packed.integers,
@@ -506,6 +506,16 @@ _REAL = {
     np.dtype(kind): np.empty(0, kind).real.dtype
     for kind in (np.float32, np.float64, np.complex64, np.complex128)
 }
+
+
+def _numbers(
+    array: npt.NDArray[Any], real: np.dtype[Any], readonly: bool
+) -> tuple[npt.NDArray[Any], int]:
+    """The memory of an array, and where its first element stands there."""
+    if array.flags.c_contiguous:
+        return array.reshape(-1).view(real), 0
+    memory = Memory(array, real, readonly)
+    return np.asarray(memory), memory.start
 
 
 def _dense(array: npt.NDArray[Any], axis: int) -> bool:
@@ -670,10 +680,9 @@ def _ends(  # type: ignore[no-untyped-def]
     term, start, stop, f, g, integers, reals, used, bounds, offsets, weights
 ):
     """The taps of the samples of a line that are not inside, [start, f) and [g, stop)."""
-    count = e = 0
-    for k in range(start, stop):
-        if f <= k < g:
-            continue
+    count = 0
+    for e in range(stop - start - (g - f)):
+        k = start + e if start + e < f else start + e + g - f
         column = k + term[_START]
         if term[_ALIKE] == 1 and column >= term[_LAST]:
             column += term[_FIRST] - term[_LAST]
@@ -684,30 +693,40 @@ def _ends(  # type: ignore[no-untyped-def]
                 offsets[count] = k + integers[term[_OFFSETS] + w]
                 weights[count] = reals[place]
                 count += 1
-        e += 1
-    bounds[e] = count
+    bounds[stop - start - (g - f)] = count
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
 def _fill_ends(  # type: ignore[no-untyped-def]
-    x, source, out, target, start, stop, f, g, offsets, weights, n, bounds, own, entries
+    x,
+    source,
+    read,
+    out,
+    target,
+    write,
+    lines,
+    start,
+    stop,
+    f,
+    g,
+    offsets,
+    weights,
+    n,
+    bounds,
+    own,
+    entries,
 ):
-    """The samples of a line that are not inside."""
-    e = 0
-    k = start
-    while k < stop:
-        if k == f:
-            k = g
-            if k >= stop:
-                break
-        total = out.dtype.type(0)
-        for j in range(n):
-            total += weights[j] * x[source + k + offsets[j]]
-        for j in range(bounds[e], bounds[e + 1]):
-            total += entries[j] * x[source + own[j]]
-        out[target + k] = total
-        e += 1
-        k += 1
+    """The samples of some lines that are not inside."""
+    for j in range(lines):
+        p, q = source + j * read, target + j * write
+        for e in range(stop - start - (g - f)):
+            k = start + e if start + e < f else start + e + g - f
+            total = out.dtype.type(0)
+            for w in range(n):
+                total += weights[w] * x[p + k + offsets[w]]
+            for w in range(bounds[e], bounds[e + 1]):
+                total += entries[w] * x[p + own[w]]
+            out[q + k] = total
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
@@ -766,21 +785,29 @@ def _copy(x, out, add):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _block_rows(axes, terms, integers, length, itemsize):  # type: ignore[no-untyped-def]
-    """Rows to go through leading axes with, so that what their bands read stays cached."""
-    rows = axes[len(axes) - 2, 0]
-    for d in range(len(axes) - 2):
-        for t in range(len(terms)):
-            if terms[t, _AXIS] == d and terms[t, _WIDTH]:
-                first = terms[t, _OFFSETS]
-                final = first + terms[t, _WIDTH] - 1
-                # The planes that one plane of output reads.
-                bytes_of_row = (integers[final] - integers[first] + 1) * length * itemsize
-                for inner in range(d + 1, len(axes) - 2):
-                    bytes_of_row *= axes[inner, 0]
-                if rows * bytes_of_row > _FAR:
-                    return max(1, _FAR // 2 // bytes_of_row)
-    return rows
+def _blocks(axes, terms, integers, run, itemsize):  # type: ignore[no-untyped-def]
+    """Rows, and samples of a line, whose planes along other axes stay in the cache."""
+    last = len(axes) - 1
+    rows, line = axes[last - 1, 0], axes[last, 0]
+    outer = across = 1
+    for t in range(len(terms)):
+        d = terms[t, _AXIS]
+        if d < last and terms[t, _WIDTH]:
+            first = terms[t, _OFFSETS]
+            # The planes that one plane of output reads.
+            planes = integers[first + terms[t, _WIDTH] - 1] - integers[first] + 1
+            if d == last - 1:
+                across = planes
+            else:
+                for inner in range(d + 1, last - 1):
+                    planes *= axes[inner, 0]
+                outer = max(outer, planes)
+    if outer * rows * line * itemsize > _FAR:
+        rows = max(1, _FAR // 2 // (outer * line * itemsize))
+    planes = max(outer, across)
+    if planes * line * itemsize > _FAR:
+        line = max(run, _FAR // 2 // (planes * itemsize) // run * run)
+    return rows, line
 
 
 def _star_loop(  # type: ignore[no-untyped-def]
@@ -802,15 +829,16 @@ def _star_loop(  # type: ignore[no-untyped-def]
     padded = in_line >= 0 and term[_TRUNCATED] == 1
     uneven = in_line >= 0 and term[_ALIKE] == 0
 
-    # Long lines are cut; short ones are joined where that is one piece of memory.
+    # Long lines are cut in runs; short ones are joined where that is one piece of memory.
     run = _RUN // out.itemsize
+    block, length = _blocks(axes, terms, integers, run, out.itemsize)
     if padded:
         run //= 4
-    pieces = -(-line // run)
-    length = -(-line // pieces)
-    joined = pieces == 1 and read == line and write == line and not uneven
-    per = max(1, run // line) if joined or (padded and pieces == 1) else 1
-    block = -(-_block_rows(axes, terms, integers, length, out.itemsize) // per) * per
+        length = min(length, -(-line // -(-line // run)))
+    length = min(length, line)
+    joined = length == line and read == line and write == line and not uneven
+    per = max(1, run // line) if joined or (padded and length == line) else 1
+    block = -(-block // per) * per
 
     # Taps of leading axes; those and of rows; those and of the line.
     offsets = np.empty((3, most), np.int64)
@@ -842,7 +870,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
 
     # Taps of the samples of the line that are not inside its band.
     several = in_line >= 0 and not padded
-    size = length if several else 0
+    size = min(length, term[_ROWS] - term[_LAST] + term[_FIRST]) if several else 0
     bounds = np.empty(size + 1, np.int64)
     own = np.empty(size * term[_WIDTH], np.int64)
     entries = np.empty(size * term[_WIDTH], reals.dtype)
@@ -943,15 +971,16 @@ def _star_loop(  # type: ignore[no-untyped-def]
                         # replaced below.
                         m = g - f + ((e - r - 1) * line if joined else 0)
                         for j in range(0 if idle else 1 if joined else e - r):
-                            o = target + j * write + f
-                            _add_taps(
-                                out[o : o + m],
-                                x,
-                                source + j * read + f,
-                                offsets[level],
-                                weights[level],
-                                n2,
-                            )
+                            for k in range(f, f + m, run):
+                                o = target + j * write + k
+                                _add_taps(
+                                    out[o : o + min(run, f + m - k)],
+                                    x,
+                                    source + j * read + k,
+                                    offsets[level],
+                                    weights[level],
+                                    n2,
+                                )
                         if padded:
                             i = term[_START] + start
                             low = max(0, i - before)
@@ -977,22 +1006,26 @@ def _star_loop(  # type: ignore[no-untyped-def]
                                 _copy(sums[j * pitch :][:m], out[o : o + m], n2 > 0)
                         elif several:
                             if f < g and uneven:
-                                _add_uneven(
-                                    x,
-                                    source + f,
-                                    out[target + f : target + g],
-                                    term,
-                                    f + term[_START],
-                                    integers,
-                                    reals,
-                                    n2 > 0,
-                                )
-                            for j in range(e - r if start < f or g < stop else 0):
+                                for k in range(f, g, run):
+                                    _add_uneven(
+                                        x,
+                                        source + k,
+                                        out[target + k : target + min(k + run, g)],
+                                        term,
+                                        k + term[_START],
+                                        integers,
+                                        reals,
+                                        n2 > 0,
+                                    )
+                            if start < f or g < stop:
                                 _fill_ends(
                                     x,
-                                    source + j * read,
+                                    source,
+                                    read,
                                     out,
-                                    target + j * write,
+                                    target,
+                                    write,
+                                    e - r,
                                     start,
                                     stop,
                                     f,
