@@ -78,11 +78,11 @@ def cells(row: Row) -> tuple[str, ...]:
     """The cells of one line."""
     case = f"{row.case}, {row.side}" if row.side else row.case
     if row.is_ratio:
-        wanted = "" if row.wanted is None else f"≥ {row.wanted:.3g}"
+        wanted = "" if row.wanted is None else f"≥ {round(row.wanted, 3):g}"
         spread = f"{number(row.low)}–{number(row.high)}"
         times = (seconds(row.own), seconds(row.other), number(row.value))
         return (case, row.against, *times, spread, wanted, row.holds)
-    wanted = "" if row.wanted is None else f"≤ {row.wanted:.3g}"
+    wanted = "" if row.wanted is None else f"≤ {row.wanted:g}"
     spread = f"{number(row.low)}–{number(row.high)}" if row.runs > 1 else ""
     own = f"{number(row.own)} {row.unit}".strip()
     return (case, "", own, "", "", spread, wanted, row.holds)

@@ -443,7 +443,7 @@ PROBES = [
     ),
     Measurement("Labels", probes.labels, {"first": 300, "repeated": 150}, "µs"),
     Measurement(
-        "Peak memory over input + output + tiles", probes.peak_memory, {"": 1}, "", most=1
+        "Peak memory over what is allowed", probes.peak_memory, {"": 1}, "", most=1
     ),
 ]
 
