@@ -77,7 +77,7 @@ def conditions(runs: int) -> str:
 def cells(row: Row) -> tuple[str, ...]:
     """The cells of one line."""
     case = f"{row.case}, {row.side}" if row.side else row.case
-    if row.is_ratio:
+    if row.other is not None:
         wanted = "" if row.wanted is None else f"≥ {round(row.wanted, 3):g}"
         spread = f"{number(row.low)}–{number(row.high)}"
         times = (seconds(row.own), seconds(row.other), number(row.value))

@@ -442,9 +442,7 @@ PROBES = [
         most=5,
     ),
     Measurement("Labels", probes.labels, {"first": 300, "repeated": 150}, "µs"),
-    Measurement(
-        "Peak memory over what is allowed", probes.peak_memory, {"": 1}, "", most=1
-    ),
+    Measurement("Peak memory", probes.peak_memory, {"": 1}, "", most=1),
 ]
 
 CASES: list[Comparison | Measurement] = [*ON_NUMPY, *ON_DASK, *PROBES]

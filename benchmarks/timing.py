@@ -29,6 +29,8 @@ class Row:
 
     Attributes
     ----------
+    own, other : float
+        Median seconds; of a number with a limit, the number, and None.
     value, low, high : float
         The median and an interval that holds it with 95 % (see `interval`): of how often
         the time of xlops goes into that of the other, or of the number itself.
@@ -40,7 +42,7 @@ class Row:
     side: str
     against: str
     own: float
-    other: float
+    other: float | None
     value: float
     low: float
     high: float
@@ -159,7 +161,7 @@ class Measurement:
                 side,
                 "",
                 median,
-                math.nan,
+                None,
                 median,
                 low,
                 high,
