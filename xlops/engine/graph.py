@@ -20,7 +20,7 @@ from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Pieces, Readers, Scratch, block_of, evaluate
 from xlops.engine.lazy import in_one_piece, is_lazy, like_weights, without_empty_chunks
 from xlops.engine.stages import Stage, Stages
-from xlops.engine.tiles import CHAIN_BYTES, fill, tiles_of
+from xlops.engine.tiles import fill, tiles_of
 from xlops.windows.pieces import Array, Chunks, Grid, NDArray, Window, shape_of
 from xlops.windows.plan import (
     Apply,
@@ -530,7 +530,7 @@ def _tiles(node: Node, want: dict[Hashable, slice], pieces: int) -> list[Window]
     if bytes_ <= SMALL_CHUNK:
         return [want]
     chain = any(not isinstance(child, Source) for child in node.children)
-    tiles: list[Window] = tiles_of(node, want, CHAIN_BYTES) if chain else [want]
+    tiles: list[Window] = tiles_of(node, want) if chain else [want]
     if pieces == 1:
         return list(tiles)
     extra = halo(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,14 @@ from xlops.windows.plan import Apply, Node, Source, halo, nodes, uncut, volume
 
 __all__ = ["Tiles", "fill", "tiles_of"]
 
-# Results on the way should stay in the cache of one core; a step alone streams.
-CHAIN_BYTES = 2**20
-STEP_BYTES = 2**22
+# Bytes of a tile: where there are results on the way, all of them should stay in cache;
+# where there are none, tiles only share out the work.
+TILE_BYTES = 2**21
+STREAM_BYTES = 2**25
+# Memory is read in runs of at least this many bytes.
+RUN_BYTES = 2**15
+# A tile is at least this many times as long as what it reads beyond its ends.
+LENGTH_TO_HALO = 8
 # Smaller work is not worth a thread.
 SMALL_BYTES = 2**20
 # Steps are kept apart where not even one piece of their results would stay in cache.
@@ -67,7 +72,7 @@ def run(node: Node, readers: Readers, out: NDArray) -> None:
         evaluate(node, everything, readers, out, Scratch())
         return
     workers = threads.count()
-    tiles = tiles_of(node, everything, _target(node, everything, workers))
+    tiles = tiles_of(node, everything, workers)
     if workers == 1 or len(tiles) == 1:
         fill(node, tiles, readers, out)
         return
@@ -100,40 +105,40 @@ def fill(
         scratch.cut(0)
 
 
-def _target(node: Node, want: Window, workers: int) -> float:
-    alone = all(isinstance(child, Source) for child in node.children)
-    limit = STEP_BYTES if alone else CHAIN_BYTES
-    return min(limit, footprint(node, want) / (4 * workers))
+def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
+    """A piece of a plan cut into tiles, the outermost dims first.
 
-
-def tiles_of(node: Node, want: Window, target: float) -> list[Window]:
-    """A piece of a plan cut into tiles of about `target` bytes.
-
-    These are the bytes that a tile touches, results on the way included. Dims without a
-    halo are cut first, the outermost first, and the last one not into short runs; dims
-    with a halo only as far as the tiles do not overlap much.
+    Parameters
+    ----------
+    node : Node
+        The plan.
+    want : Window
+        The piece.
+    workers : int
+        Threads that share the tiles.
     """
     sizes = {dim: want[dim].stop - want[dim].start for dim in node.dims}
-    fixed, extra = uncut(node), halo(node)
-    last: Hashable = node.dims[-1] if node.dims else None
-    item: int = node.dtype.itemsize
-
-    def least(dim: Hashable) -> int:
-        if dim in fixed:
-            return sizes[dim]
-        shortest: int = max(1, 512 // item) if dim == last else 1
-        return max(shortest, 8 * extra[dim])
-
-    order = sorted(node.dims, key=lambda dim: (extra[dim] > 0, dim == last))
-    tile = dict(sizes)
-    for dim in order:
-        per_sample = footprint(node, _at(want, tile)) / tile[dim]
-        if per_sample * tile[dim] <= target:
+    fixed = uncut(node)
+    streams = not fixed and all(isinstance(child, Source) for child in node.children)
+    # What sources are read twice costs little, what is computed twice does.
+    extra = dict.fromkeys(node.dims, 0) if streams else halo(node)
+    item = max(n.dtype.itemsize for n in nodes(node))
+    whole = math.prod(sizes.values()) * item
+    target = max(STREAM_BYTES if streams else TILE_BYTES, 1)
+    if workers > 1:
+        target = min(target, max(whole // (4 * workers), RUN_BYTES))
+    tile, run = dict(sizes), whole
+    for dim in node.dims:
+        bytes_ = math.prod(tile.values()) * item
+        if bytes_ <= target:
             break
-        count = max(int(target / per_sample), 1)
-        # Tiles of one size: as few as keep to the target.
-        parts = -(-sizes[dim] // max(count, min(least(dim), sizes[dim])))
-        tile[dim] = -(-sizes[dim] // parts)
+        run //= sizes[dim]
+        least = max(LENGTH_TO_HALO * extra[dim], -(-RUN_BYTES // run), 1)
+        if dim not in fixed and least < sizes[dim]:
+            # Tiles of one size: as few as keep to the target.
+            most = max(target * tile[dim] // bytes_, least)
+            parts = -(-sizes[dim] // most)
+            tile[dim] = -(-sizes[dim] // parts)
     cuts = [
         [
             slice(low, min(low + tile[dim], want[dim].stop))
@@ -144,15 +149,6 @@ def tiles_of(node: Node, want: Window, target: float) -> list[Window]:
     return [
         dict(zip(node.dims, pieces, strict=True)) for pieces in itertools.product(*cuts)
     ]
-
-
-def _at(want: Window, tile: dict[Hashable, int]) -> Window:
-    """A tile in the middle of a piece."""
-    result = {}
-    for dim, size in tile.items():
-        start = want[dim].start + (want[dim].stop - want[dim].start - size) // 2
-        result[dim] = slice(start, start + size)
-    return result
 
 
 def footprint(node: Node, want: Window) -> float:
