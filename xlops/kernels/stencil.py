@@ -806,7 +806,9 @@ def _blocks(axes, terms, integers, run, itemsize):  # type: ignore[no-untyped-de
         rows = max(1, _FAR // 2 // (outer * line * itemsize))
     planes = max(outer, across)
     if planes * line * itemsize > _FAR:
-        line = max(run, _FAR // 2 // (planes * itemsize) // run * run)
+        # Many planes are read many times each: from the L2 cache.
+        kept = _FAR // 2 if planes < 32 else _FAR // 16
+        line = max(512, min(run, kept // (planes * itemsize)) // 512 * 512)
     return rows, line
 
 
