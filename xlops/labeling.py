@@ -405,7 +405,7 @@ class _Key:
                 return None
             values = held.tobytes()
         attrs, encoding = (
-            (copy.deepcopy(variable.attrs), copy.deepcopy(variable.encoding))
+            (_copied_dict(variable.attrs), _copied_dict(variable.encoding))
             if own
             else ({}, {})
         )
