@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from xlops.engine import threads
 from xlops.engine.lazy import is_lazy
 from xlops.windows.pieces import Array, NDArray, floating, of_kind
 
 __all__ = ["Tree"]
 
 Tree: TypeAlias = Array | dict[str, Array]
+
+# Shorter vectors are not worth a thread.
+SMALL_BYTES = 2**19
+# Numbers that one task adds up.
+ADDED_AT_ONCE = 64
 
 
 def transform(function: Callable[[Array], Array], tree: Tree) -> Tree:
@@ -42,42 +50,35 @@ def scaled(a: Any, x: Array) -> Array:
     return _elementwise(_scale, x, a, dtype=_with_scalar(x.data.dtype, scalar))
 
 
-def axpy(a: Any, x: Tree, y: Tree) -> Tree:
-    """``y + a * x`` in the precision of y; `a` may be a lazy number."""
-    return paired(lambda v, u: _elementwise(_axpy, v, a, u), y, x)
+def axpy(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> Tree:
+    """``y + a x`` in the precision of y; `a` may be a lazy number.
 
-
-def total(parts: Iterable[Array]) -> Array:
-    """The sum of arrays, complex if one of them is; dims as in the first.
-
-    On NumPy each part is added as it comes, so that they are not held all at once.
+    `into` is y or x where its memory may be used for the result; Dask never does.
     """
-    rest = iter(parts)
-    running, owned = next(rest), False
-    others: list[Array] = []
-    for part in rest:
-        if is_lazy(running.data) or is_lazy(part.data):
-            others.append(part)
-            continue
-        running, owned = _added(running, part.ordered(running.dims), owned), True
-    if not others:
-        return running
-    dtype = np.result_type(*(floating(p.data.dtype) for p in (running, *others)))
-    return _elementwise(_total, running, *others, dtype=dtype)
+    return axpy_norm(a, x, y, into)[0]
 
 
-def _added(x: Array, y: Array, into: bool) -> Array:
-    dtype = np.result_type(floating(x.data.dtype), floating(y.data.dtype))
-    out = x.data if into and x.data.dtype == dtype else None
-    return Array(np.add(x.data, y.data, out=out, dtype=dtype), x.dims)
+def axpy_norm(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> tuple[Tree, Any]:
+    """``y + a x`` and its squared norm, on NumPy in one pass; `into` as for `axpy`."""
+    if any(is_lazy(v.data) for v in (*leaves(x), *leaves(y))) or is_lazy(a):
+        result = paired(lambda v, u: _elementwise(_new_axpy, v, a, u), y, x)
+        return result, dot(result, result)
+    norms: list[float] = []
+    targets = iter([None] * len(leaves(y)) if into is None else leaves(into))
+
+    def one(v: Array, u: Array) -> Array:
+        u, target = u.ordered(v.dims), next(targets)
+        out = np.empty_like(v.data) if target is None else target.ordered(v.dims).data
+        norms.append(_axpy(a, u.data, v.data, out))
+        return Array(out, v.dims)
+
+    result = paired(one, y, x)
+    return result, sum(norms)
 
 
-def _total(*parts: NDArray) -> NDArray:
-    dtype = np.result_type(*(floating(part.dtype) for part in parts))
-    result = np.add(parts[0], parts[1], dtype=dtype)
-    for part in parts[2:]:
-        result += part
-    return np.asarray(result)
+def copied(tree: Tree) -> Tree:
+    """A vector in memory of its own; what is lazy stays as it is."""
+    return transform(lambda x: x if is_lazy(x.data) else Array(x.data.copy(), x.dims), tree)
 
 
 def times(a: Any, x: Tree) -> Tree:
@@ -100,11 +101,38 @@ def _scale(x: NDArray, a: Any) -> NDArray:
     return np.asarray(x * a.astype(_with_scalar(x.dtype, a.dtype), copy=False))
 
 
-def _axpy(y: NDArray, a: Any, x: NDArray) -> NDArray:
-    result = _scale(x, a)
-    if result.dtype == y.dtype:
-        return np.add(result, y, out=result)
-    return np.asarray(y + result).astype(y.dtype, copy=False, casting="same_kind")
+def _new_axpy(y: NDArray, a: Any, x: NDArray) -> NDArray:
+    out = np.empty_like(y)
+    _axpy(np.asarray(a).item(), x, y, out, threaded=False)
+    return out
+
+
+def _axpy(a: complex, x: NDArray, y: NDArray, out: NDArray, threaded: bool = True) -> float:
+    """Fill out with y + a x; its squared norm."""
+    from xlops.kernels import vectors
+
+    if not (x.dtype == y.dtype == out.dtype and _is_flat(x, y, out)):
+        np.add(y, _scale(x, a), out=out, casting="same_kind")
+        return _real_dot(out, out, threaded)
+    return _in_blocks(functools.partial(vectors.axpy, a), (x, y, out), threaded=threaded)
+
+
+def _is_flat(*arrays: NDArray) -> bool:
+    return all(a.flags.c_contiguous and a.dtype.kind in "fc" for a in arrays)
+
+
+def _in_blocks(
+    function: Callable[..., float], arrays: Sequence[NDArray], threaded: bool
+) -> float:
+    """The sum of what a function of blocks of flat arrays gives, on threads."""
+    flat = [array.reshape(-1) for array in arrays]
+    workers = threads.count() if threaded and arrays[0].nbytes > SMALL_BYTES else 1
+    if workers == 1:
+        return function(*flat)
+    size = -(-flat[0].size // workers)
+    blocks = [[a[i : i + size] for a in flat] for i in range(0, flat[0].size, size)]
+    parts = threads.pool().map(lambda block: function(*block), blocks)
+    return sum(parts)
 
 
 def _with_scalar(dtype: np.dtype[Any], scalar: np.dtype[Any]) -> np.dtype[Any]:
@@ -139,50 +167,70 @@ def dot(x: Tree, y: Tree) -> Any:
     """Re⟨x, y⟩ over all blocks; a lazy number where one of them is lazy."""
     second = paired(lambda a, b: b.ordered(a.dims), x, y)
     pairs = list(zip(leaves(x), leaves(second), strict=True))
-    if not any(is_lazy(array.data) for pair in pairs for array in pair):
-        return float(sum(_partial_dot(a.data, b.data).item() for a, b in pairs))
-    # Blocks that are chunked alike are summed up in one pass.
-    alike: dict[Any, list[Any]] = {}
-    for a, b in pairs:
-        chunks = a.data.chunks if is_lazy(a.data) else a.data.shape
-        alike.setdefault(chunks, []).extend([a.data, b.data])
-    return sum(_lazy_dot(arrays) for arrays in alike.values())
+    lazy = [(a.data, b.data) for a, b in pairs if is_lazy(a.data) or is_lazy(b.data)]
+    here = [(a.data, b.data) for a, b in pairs if not (is_lazy(a.data) or is_lazy(b.data))]
+    known = float(sum(_real_dot(a, b) for a, b in here))
+    if not lazy:
+        return known
+    return _lazy_dot(lazy) + known if here else _lazy_dot(lazy)
 
 
-def _lazy_dot(arrays: Sequence[Any]) -> Any:
+def _lazy_dot(pairs: Sequence[tuple[Any, Any]]) -> Any:
+    """One task per chunk, and a tree of sums."""
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+    from dask.task_spec import List, Task, TaskRef
+    from dask.tokenize import tokenize
+
+    pairs = [_chunked_alike(a, b) for a, b in pairs]
+    name = f"dot-{tokenize([(a.name, b.name) for a, b in pairs])}"
+    tasks: dict[Any, Any] = {}
+    parts: list[Any] = []
+    for number, (a, b) in enumerate(pairs):
+        for index in itertools.product(*map(range, a.numblocks)):
+            key = (f"{name}-part", number, *index)
+            first, other = TaskRef((a.name, *index)), TaskRef((b.name, *index))
+            tasks[key] = Task(key, _partial_dot, first, other)
+            parts.append(key)
+    level = 0
+    while len(parts) > ADDED_AT_ONCE:
+        level += 1
+        groups = [parts[i : i + ADDED_AT_ONCE] for i in range(0, len(parts), ADDED_AT_ONCE)]
+        parts = [(f"{name}-sum", level, i) for i in range(len(groups))]
+        for key, group in zip(parts, groups, strict=True):
+            tasks[key] = Task(key, sum, List(*map(TaskRef, group)))
+    tasks[(name,)] = Task((name,), _summed, List(*map(TaskRef, parts)))
+    sources = [array for pair in pairs for array in pair]
+    graph = HighLevelGraph.from_collections(name, tasks, sources)
+    return da.Array(graph, name, (), dtype=np.float64)
+
+
+def _chunked_alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two Dask arrays with the same chunks."""
     import dask.array as da
 
-    index = tuple(range(arrays[0].ndim))
-    partial = da.blockwise(
-        _partial_dot,
-        index,
-        *(argument for array in arrays for argument in (array, index)),
-        dtype=np.float64,
-        adjust_chunks=dict.fromkeys(index, 1),
-        meta=np.empty((0,) * len(index), np.float64),
-    )
-    return partial.sum(split_every=64)
+    if not is_lazy(a):
+        a = da.from_array(a, chunks=b.chunks)
+    if not is_lazy(b):
+        b = da.from_array(b, chunks=a.chunks)
+    return a, b if b.chunks == a.chunks else b.rechunk(a.chunks)
 
 
-def _partial_dot(*arrays: NDArray) -> NDArray:
-    """Σ Re⟨x, y⟩ of arrays x, y, x, y, …, as an array of one element."""
-    value = sum(_real_dot(x, y) for x, y in zip(arrays[::2], arrays[1::2], strict=True))
-    return np.full((1,) * arrays[0].ndim, value, dtype=np.float64)
+def _partial_dot(x: NDArray, y: NDArray) -> float:
+    return _real_dot(np.asarray(x), np.asarray(y), threaded=False)
 
 
-def _real_dot(x: NDArray, y: NDArray) -> float:
+def _summed(parts: Sequence[float]) -> Any:
+    return np.float64(sum(parts))
+
+
+def _real_dot(x: NDArray, y: NDArray, threaded: bool = True) -> float:
     """Re⟨x, y⟩ in double precision: squares of single precision soon leave its range."""
-    if x.dtype != y.dtype:
-        dtype = np.result_type(x, y)
-        x, y = x.astype(dtype), y.astype(dtype)
-    # Real and imaginary parts side by side: the real part of the product is their dot.
-    x, y = (np.ascontiguousarray(a).ravel().view(a.real.dtype) for a in (x, y))
-    if x.dtype == np.float64:
-        return float(np.dot(x, y))
-    pieces = (slice(i, i + 65536) for i in range(0, x.size, 65536))
-    return float(
-        sum(np.dot(x[p].astype(np.float64), y[p].astype(np.float64)) for p in pieces)
-    )
+    from xlops.kernels import vectors
+
+    dtype = np.result_type(floating(x.dtype), floating(y.dtype))
+    x, y = (np.ascontiguousarray(a, dtype=dtype) for a in (x, y))
+    return _in_blocks(vectors.dot, (x, y), threaded)
 
 
 def shares_memory(array: Array, tree: Tree) -> bool:
@@ -226,6 +274,11 @@ def alike(tree: Tree, like: Tree) -> Tree:
         return Array(data, model.dims)
 
     return paired(adapt, like, tree)
+
+
+def is_known(value: Any) -> bool:
+    """Whether a number is there, and not only described."""
+    return not is_lazy(value)
 
 
 def ratio(a: Any, b: Any) -> Any:

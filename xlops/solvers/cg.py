@@ -120,8 +120,10 @@ def cg(
 
 def _steps(problem: Problem) -> Iterator[Step]:
     x, residual = problem.start()
+    residual = engine.copied(residual)  # the data stay as they are
     r = problem.damped(residual, x)
-    p = z = problem.precondition(r)
+    z = problem.precondition(r)
+    p = engine.copied(z)
     x, residual, r, p, gamma, ss, rr = problem.persist(
         x,
         residual,
@@ -133,29 +135,28 @@ def _steps(problem: Problem) -> Iterator[Step]:
     )
     step = Step(x, residual, math.sqrt(rr), math.sqrt(ss))
     yield step
-    while True:
+    while gamma >= 0:
         q = problem.forward(p)
         damped = engine.axpy(problem.damp**2, p, q) if problem.damp else q
         delta = engine.dot(p, damped)
+        if engine.is_known(delta) and not delta > 0:
+            break
         alpha = engine.ratio(gamma, delta)
-        x = engine.axpy(alpha, p, x)
-        r = engine.axpy(-alpha, damped, r)
-        residual = engine.axpy(-alpha, q, residual) if problem.damp else r
+        x = engine.axpy(alpha, p, x, into=x)
+        r, ss = engine.axpy_norm(-alpha, damped, r, into=r)
+        if problem.damp:
+            residual, rr = engine.axpy_norm(-alpha, q, residual, into=residual)
+        else:
+            residual, rr = r, ss
         z = problem.precondition(r)
-        new = engine.dot(r, z)
-        p = engine.axpy(engine.ratio(new, gamma), p, z)
+        new = ss if z is r else engine.dot(r, z)
+        p = engine.axpy(engine.ratio(new, gamma), p, z, into=p)
         x, residual, r, p, gamma, delta, ss, rr = problem.persist(
-            x,
-            residual,
-            r,
-            p,
-            new,
-            delta,
-            engine.dot(r, r),
-            engine.dot(residual, residual),
+            x, residual, r, p, new, delta, ss, rr
         )
-        if not (delta > 0 and gamma >= 0):  # the last step was the last good one
-            yield step._replace(broken=True)
-            return
+        if not delta > 0:
+            break
         step = Step(x, residual, math.sqrt(rr), math.sqrt(ss))
         yield step
+    # The last step was the last good one.
+    yield step._replace(broken=True)

@@ -108,28 +108,32 @@ def cgls(
 def _steps(problem: Problem) -> Iterator[Step]:
     x, r = problem.start()
     s = problem.gradient(x, r)
+    r = engine.copied(r)  # the data stay as they are
     p = z = problem.precondition(s)
     x, r, p, gamma, rr, ss = problem.persist(
         x, r, p, engine.dot(s, z), engine.dot(r, r), engine.dot(s, s)
     )
     step = Step(x, r, math.sqrt(rr), math.sqrt(ss))
     yield step
-    while True:
+    while gamma >= 0:
         q = problem.forward(p)
         delta = engine.dot(q, q)
         if problem.damp:
             delta = delta + problem.damp**2 * engine.dot(p, p)
+        if engine.is_known(delta) and not delta > 0:
+            break
         alpha = engine.ratio(gamma, delta)
-        x, r = engine.axpy(alpha, p, x), engine.axpy(-alpha, q, r)
+        x = engine.axpy(alpha, p, x, into=x)
+        r, rr = engine.axpy_norm(-alpha, q, r, into=r)
         s = problem.gradient(x, r)
         z = problem.precondition(s)
-        new = engine.dot(s, z)
-        p = engine.axpy(engine.ratio(new, gamma), p, z)
-        x, r, p, gamma, delta, rr, ss = problem.persist(
-            x, r, p, new, delta, engine.dot(r, r), engine.dot(s, s)
-        )
-        if not (delta > 0 and gamma >= 0):  # the last step was the last good one
-            yield step._replace(broken=True)
-            return
+        ss = engine.dot(s, s)
+        new = ss if z is s else engine.dot(s, z)
+        p = engine.axpy(engine.ratio(new, gamma), p, z, into=p)
+        x, r, p, gamma, delta, rr, ss = problem.persist(x, r, p, new, delta, rr, ss)
+        if not delta > 0:
+            break
         step = Step(x, r, math.sqrt(rr), math.sqrt(ss))
         yield step
+    # The last step was the last good one.
+    yield step._replace(broken=True)

@@ -144,7 +144,8 @@ def _iterate(
             elif step.gradient_norm <= tol * start:
                 reason = Reason.TOLERANCE
             elif callback is not None and done:
-                x = functools.partial(label, step.x)
+                # The next iteration changes the model in place.
+                x = functools.partial(label, engine.copied(step.x))
                 goes_on = callback(Status(done, *norms[-1], x))
                 if isinstance(goes_on, (bool, np.bool_)) and not goes_on:
                     reason = Reason.CALLBACK
