@@ -110,6 +110,7 @@ class Entry:
 
 
 D1, D2, FFT, R = xl.FirstDerivative, xl.SecondDerivative, xl.FFT, xl.Restriction
+CI = xl.CausalIntegration
 Q = pint.Quantity
 
 
@@ -212,6 +213,13 @@ DERIVATIVES = [
     *(Entry(f"second, edge, {t}", lambda d: D2(d.time, edge=True), t, 3) for t in TIMES),
 ]
 
+INTEGRALS = [
+    *(Entry(f"integral, {t}", lambda d: CI(d.time), t, 3) for t in ("even", "months")),
+    Entry("integral, half", lambda d: CI(d.depth, "half"), tasks=3),
+    Entry("integral, trapezoidal", lambda d: CI(d.time, "trapezoidal"), "uneven", tasks=3),
+    Entry("integral, not the first", lambda d: CI(d.time, "trapezoidal", True)),
+]
+
 FOURIER = [
     Entry("fft", lambda d: FFT(d.time), tasks=5),
     Entry("fft, longer", lambda d: FFT(d.time, nfft=14), tasks=5),
@@ -239,7 +247,7 @@ FOURIER = [
     Entry("rfft, plain, even", lambda d: FFT(d.depth, 14, True, scaling="plain"), tasks=5),
 ]
 
-ELEMENTARY = [*POINTWISE, *SELECTION, *DERIVATIVES, *FOURIER]
+ELEMENTARY = [*POINTWISE, *SELECTION, *DERIVATIVES, *INTEGRALS, *FOURIER]
 
 ADJOINTS = [
     Entry("adjoint of first", lambda d: D1(d.time, "forward").H),

@@ -16,6 +16,8 @@ from xlops.files import open, save  # noqa: A004
 from xlops.operator import LinearOperator
 from xlops.operators.derivative import FirstDerivative, SecondDerivative
 from xlops.operators.fourier import FFT
+from xlops.operators.integration import CausalIntegration
+from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
 from xlops.operators.pointwise import Diagonal, Identity, Mask, Zero
 from xlops.operators.selection import Restriction
 from xlops.options import set_options
@@ -35,22 +37,26 @@ __all__ = [
     "FFT",
     "ArgumentError",
     "Blocks",
+    "CausalIntegration",
     "ChunkError",
     "DTypeError",
     "DataError",
     "Diagonal",
     "FileError",
     "FirstDerivative",
+    "Fredholm1",
     "Identity",
     "LabelError",
     "LinearOperator",
     "Mask",
+    "MatrixMult",
     "Reason",
     "Restriction",
     "SecondDerivative",
     "Solution",
     "Space",
     "Status",
+    "Sum",
     "UnitError",
     "UnitWarning",
     "VStack",

@@ -20,6 +20,9 @@ __all__ = ["scan", "total"]
 
 # Samples across the axis whose running sums stay in the L1 cache.
 _ACROSS = 1024
+# Where there are fewer numbers than this across the axis, that many lines are summed at
+# once, that many samples at a time: they stay in the L1 cache.
+_FEW, _LINES, _LONG = 8, 16, 128
 
 
 def scan(
@@ -175,33 +178,48 @@ def _scan_loop(  # type: ignore[no-untyped-def]
     tight,
     reverse,
 ):
-    if inner == 1:
-        # A sum waits for the one before it: lines go four by four.
-        for top in range(0, outer, 4):
-            o0 = top
-            o1 = min(top + 1, outer - 1)
-            o2 = min(top + 2, outer - 1)
-            o3 = min(top + 3, outer - 1)
-            s0, s1, s2, s3 = sums[o0, 0], sums[o1, 0], sums[o2, 0], sums[o3, 0]
-            for step in range(samples):
-                i = samples - 1 - step if reverse else step
-                b, c = before[i], own[i]
-                # What enters the sum, and the weight of the sum.
-                enter, leave = (1.0, b) if reverse else (b, 1.0)
-                source, target = at + i * near, to + i * tight
-                x0, x1 = x[source + o0 * far], x[source + o1 * far]
-                x2, x3 = x[source + o2 * far], x[source + o3 * far]
-                out[target + o0 * wide] = leave * s0 + c * x0
-                s0 += enter * x0
-                if top + 1 < outer:
-                    out[target + o1 * wide] = leave * s1 + c * x1
-                    s1 += enter * x1
-                if top + 2 < outer:
-                    out[target + o2 * wide] = leave * s2 + c * x2
-                    s2 += enter * x2
-                if top + 3 < outer:
-                    out[target + o3 * wide] = leave * s3 + c * x3
-                    s3 += enter * x3
+    if inner < _FEW:
+        # A sum waits for the one before it: lines go side by side, as columns of a
+        # block that is copied in and out.
+        block = np.empty((_LONG, _LINES))
+        running = np.zeros(_LINES)
+        for top in range(0, outer * inner, _LINES):
+            lines = min(_LINES, outer * inner - top)
+            for line in range(lines):
+                running[line] = sums[(top + line) // inner, (top + line) % inner]
+            for done in range(0, samples, _LONG):
+                count = min(_LONG, samples - done)
+                first = samples - done - count if reverse else done
+                for line in range(lines):
+                    o, k = (top + line) // inner, (top + line) % inner
+                    source = at + o * far + k + first * near
+                    if near == 1:
+                        values = x[source : source + count]
+                        for i in range(count):
+                            block[i, line] = values[i]
+                    else:
+                        for i in range(count):
+                            block[i, line] = x[source + i * near]
+                for step in range(count):
+                    i = count - 1 - step if reverse else step
+                    b, c = before[first + i], own[first + i]
+                    # What enters the sum, and the weight of the sum.
+                    enter, leave = (1.0, b) if reverse else (b, 1.0)
+                    row = block[i]
+                    for line in range(_LINES):
+                        value = row[line]
+                        row[line] = leave * running[line] + c * value
+                        running[line] += enter * value
+                for line in range(lines):
+                    o, k = (top + line) // inner, (top + line) % inner
+                    target = to + o * wide + k + first * tight
+                    if tight == 1:
+                        filled = out[target : target + count]
+                        for i in range(count):
+                            filled[i] = block[i, line]
+                    else:
+                        for i in range(count):
+                            out[target + i * tight] = block[i, line]
         return
     for o in range(outer):
         for start in range(0, inner, _ACROSS):

@@ -16,7 +16,7 @@ from xlops.labeling import plain
 from xlops.operator import Elementary
 from xlops.operators.common import along
 from xlops.space import Space
-from xlops.windows.pieces import Block, Indices, NDArray
+from xlops.windows.pieces import Block, Indices, Kernel, NDArray
 from xlops.windows.plan import Step
 from xlops.windows.rules import Permutation, Selection
 
@@ -75,12 +75,13 @@ class Restriction(Elementary):
         repeats = len(np.unique(indices)) < len(indices)
         order = np.argsort(indices, kind="stable")
         rising = indices[order]
+        window, kernels = kept(axis.dim, axis.size, rising, repeats)
         super().__init__(
             space,
             Space({axis.dim: len(indices)}, labels),
-            window=Selection(axis.dim, axis.size, rising),
-            forward=functools.partial(_chosen, axis.dim, rising),
-            adjoint=functools.partial(_put_back, axis.dim, rising, repeats),
+            window=window,
+            forward=kernels[0],
+            adjoint=kernels[1],
             params={"indices": indices},
             name=name,
             exact=(True, not repeats),
@@ -150,11 +151,32 @@ def _indices(iava: Any, space: Space, size: int) -> Indices:
     return np.where(chosen < 0, chosen + size, chosen).astype(np.intp)
 
 
+def kept(
+    dim: Hashable, size: int, indices: Indices, repeats: bool = False
+) -> tuple[Selection, tuple[Kernel, Kernel]]:
+    """The window and the kernels of a choice of samples in rising order."""
+    window = Selection(dim, size, indices)
+    forward = functools.partial(_chosen, dim, indices)
+    return window, (forward, functools.partial(_put_back, dim, indices, repeats))
+
+
 def _chosen(dim: Hashable, indices: Indices, block: Block, out: NDArray) -> None:
     axis = block.dims.index(dim)
-    out[...] = np.take(
-        block.data, indices[block.want[dim]] - block.have[dim].start, axis=axis
-    )
+    at = indices[block.want[dim]] - block.have[dim].start
+    run = _as_slice(at)
+    if run is None:
+        out[...] = np.take(block.data, at, axis=axis)
+    else:
+        out[...] = block.data[(*(slice(None),) * axis, run)]
+
+
+def _as_slice(indices: Indices) -> slice | None:
+    """Rising indices as a slice, where they are evenly spaced."""
+    first, last = int(indices[0]), int(indices[-1])
+    step = int(indices[1]) - first if len(indices) > 1 else 1
+    if step < 1 or not np.array_equal(indices, np.arange(first, last + 1, step)):
+        return None
+    return slice(first, last + 1, step)
 
 
 def _put_back(
@@ -168,8 +190,16 @@ def _put_back(
     data, before = block.data, (slice(None),) * axis
     if not inside.all():
         at, data = at[inside], data[(*before, inside)]
+    run = _as_slice(at) if len(at) else None
+    if run is not None and run.step == 1:
+        out[(*before, slice(0, run.start))] = 0
+        out[(*before, slice(run.stop, None))] = 0
+        out[(*before, run)] = data
+        return
     out[...] = 0
-    if repeats:
+    if run is not None:
+        out[(*before, run)] = data
+    elif repeats:
         np.add.at(out, (*before, at), data)
     else:
         out[(*before, at)] = data
