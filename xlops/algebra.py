@@ -15,6 +15,7 @@ from dask.tokenize import tokenize
 from xlops import engine, units
 from xlops.axis import Axis
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
+from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid, same_values
 from xlops.units import Gain
@@ -77,7 +78,7 @@ def product(outer: LinearOperator, inner: LinearOperator) -> LinearOperator:
     UnitError
         Where blocks that `outer` adds come in units that do not add.
     """
-    return Product(outer, inner)
+    return in_product(Product(plain(outer), plain(inner)), outer, inner)
 
 
 class Product(LinearOperator):
@@ -316,7 +317,7 @@ def added(first: LinearOperator, second: LinearOperator) -> LinearOperator:
     """
     terms = [
         term
-        for side in (first, second)
+        for side in map(plain, (first, second))
         for term in (side.terms if isinstance(side, Sum) else (side,))
     ]
     return Sum(terms)
@@ -492,6 +493,9 @@ def scaled(value: Any, operator: LinearOperator) -> LinearOperator:
     ArgumentError
         Where the number is not finite.
     """
+    if isinstance(operator, InMode):
+        result = scaled(value, operator.operator)
+        return InMode(result, operator.computes, operator.chunks)
     given_number, given = _number_and_unit(value)
     try:
         is_complex = np.iscomplexobj(given_number)

@@ -12,7 +12,7 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.axis import Axis
-from xlops.engine import Tree
+from xlops.engine import Explanation, Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Memory, Origin, admitted, labeled
 from xlops.options import options
@@ -294,6 +294,139 @@ class LinearOperator(abc.ABC):
             self._memory.add(new)
         return results if isinstance(result, dict) else results[block]
 
+    # --- modes and plans ------------------------------------------------------------
+
+    def evaluate(self, forward: bool = True, adjoint: bool = True) -> LinearOperator:
+        """The same operator, which computes lazy results at once.
+
+        Parameters
+        ----------
+        forward, adjoint : bool
+            Whether ``A @ x``, and whether ``A.H @ y``, is computed.
+
+        Returns
+        -------
+        LinearOperator
+            In a product, the outermost factor decides: the one that gives the result.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.ones((4, 6)), dims=("offset", "time")).chunk(offset=2)
+        >>> A = xl.FirstDerivative(x.time)
+        >>> (A @ x).chunks is None, (A.evaluate() @ x).chunks is None
+        (False, True)
+        """
+        from xlops.modes import InMode
+
+        mode = self if isinstance(self, InMode) else InMode(self)
+        return InMode(mode.operator, (bool(forward), bool(adjoint)), mode.chunks)
+
+    def chunked(self, **chunks: Any) -> LinearOperator:
+        """The same operator, which cuts NumPy input into Dask chunks first.
+
+        Parameters
+        ----------
+        **chunks
+            Chunk sizes by dim, as for `xarray.DataArray.chunk`; dims that the input does
+            not have are left out.
+
+        Returns
+        -------
+        LinearOperator
+            In a product, the factor that takes the input decides.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.ones((4, 6)), dims=("offset", "time"))
+        >>> (xl.FirstDerivative(x.time).chunked(offset=2) @ x).chunks
+        ((2, 2), (6,))
+        """
+        from xlops.modes import InMode
+
+        mode = self if isinstance(self, InMode) else InMode(self)
+        return InMode(mode.operator, mode.computes, chunks)
+
+    def explain(self, x: Any) -> Explanation:
+        """What ``A @ x`` would do, as EXPLAIN tells of a query; computes nothing.
+
+        Parameters
+        ----------
+        x : DataArray
+            As for `apply`; blocks as a mapping or a Dataset.
+
+        Returns
+        -------
+        Explanation
+            One row for each stage that runs: its steps, the dims and what a piece needs
+            along them, chunks, tasks, bytes moved, and what one task holds at most. On
+            NumPy: tiles instead of chunks and tasks.
+
+        Raises
+        ------
+        LabelError, DTypeError, UnitError
+            As for `apply`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.ones((4, 6)), dims=("offset", "time")).chunk(time=2)
+        >>> plan = xl.FirstDerivative(x.time).explain(x)
+        >>> plan.rows[0].windows, plan.tasks
+        ({'time': 'halo 1 + 1'}, 7)
+        """
+        plan, arrays, origins = self._prepared(x)
+        unit = next(iter(origins.values())).unit
+        gains = self.gain if isinstance(self.gain, dict) else {"": self.gain}
+        texts = []
+        with units.one_warning():
+            for name, gain in gains.items():
+                keeps = self.keeps_constants
+                kept = keeps[name] if isinstance(keeps, dict) else keeps
+                made = units.apply(gain, unit, kept, self.name)
+                texts.append(f"{name} {made or 'no unit'}".strip())
+        return engine.explain(plan, arrays, self.name).with_units(
+            f"{unit or 'no unit'} → {', '.join(texts)}"
+        )
+
+    def chunks_for(self, x: Any) -> dict[Hashable, int]:
+        """Chunks of x for which ``A @ x`` would cost least.
+
+        Parameters
+        ----------
+        x : DataArray
+            As for `apply`; its own chunks do not count.
+
+        Returns
+        -------
+        dict
+            Sizes of chunks by dim, for ``x.chunk``: dims that are needed whole in one
+            piece, others cut into chunks of about 32 MiB, those with a halo last.
+
+        Raises
+        ------
+        LabelError, DTypeError, UnitError
+            As for `apply`; an operator on blocks has no x to cut.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.zeros((2000, 5000)), dims=("offset", "time"))
+        >>> xl.FFT(x.time).chunks_for(x)
+        {'offset': 667, 'time': 5000}
+        """
+        if isinstance(self.domain, Blocks):
+            raise LabelError(f"{self.name} acts on blocks; ask the operator of each block")
+        plan, arrays, _ = self._prepared(x)
+        (source,) = arrays
+        return engine.chunks_for(plan, source)
+
+    def _prepared(self, x: Any) -> tuple[Plan, dict[Source, Array], dict[str, Origin]]:
+        """The plan for x, after all checks."""
+        tree, origins = self._admitted(x)
+        return (*self._planned(self._in_one_unit(tree, origins), False), origins)
+
     # --- algebra --------------------------------------------------------------------
 
     @functools.cached_property
@@ -461,8 +594,8 @@ class Elementary(LinearOperator):
         Whether forward and adjoint only move values: integers then stay integers.
     totals : tuple of callable, optional
         For cumulative operators: kernels of what a piece adds to the running value.
-    threaded : bool
-        Whether the kernels use several threads themselves (BLAS).
+    threaded, blas : bool
+        Whether one call of a kernel uses several threads, and whether it calls BLAS.
     selects : ndarray of int, optional
         Which samples of its dim come out, where the operator only chooses or reorders
         them: auxiliary coordinates then follow.
@@ -489,6 +622,7 @@ class Elementary(LinearOperator):
         exact: tuple[bool, bool] = (False, False),
         totals: tuple[Kernel, Kernel] | None = None,
         threaded: bool = False,
+        blas: bool = False,
         selects: Indices | None = None,
         clinear: bool = True,
         traits: Iterable[str] = (),
@@ -506,7 +640,8 @@ class Elementary(LinearOperator):
         self.traits = frozenset(traits)
         self.keeps_constants = keeps_constants
         self._window, self._kernels, self._weights = window, (forward, adjoint), weights
-        self._exact, self._totals, self._threaded = exact, totals, threaded
+        self._exact, self._totals = exact, totals
+        self._threaded, self._blas = threaded, blas
         self._selects = selects
 
     @functools.cached_property
@@ -540,6 +675,7 @@ class Elementary(LinearOperator):
             "exact": self._exact,
             "totals": self._totals,
             "threaded": self._threaded,
+            "blas": self._blas,
         }
         return Step(
             name=self.name,

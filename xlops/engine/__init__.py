@@ -5,6 +5,7 @@ The only part of the library that imports dask.array, and only when Dask arrays 
 
 from __future__ import annotations
 
+from xlops.engine.explain import Explanation, chunks_for, explain
 from xlops.engine.lazy import is_lazy
 from xlops.engine.run import run
 from xlops.engine.vectors import (
@@ -29,13 +30,16 @@ from xlops.engine.vectors import (
 )
 
 __all__ = [
+    "Explanation",
     "Tree",
     "alike",
     "axpy",
     "axpy_norm",
+    "chunks_for",
     "copied",
     "count_nan",
     "dot",
+    "explain",
     "is_known",
     "is_lazy",
     "leaves",

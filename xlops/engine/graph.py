@@ -7,11 +7,11 @@ however many tasks refer to it.
 
 from __future__ import annotations
 
-import contextlib
+import collections
 import dataclasses
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,8 +20,16 @@ from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Pieces, Readers, Scratch, block_of, evaluate
 from xlops.engine.lazy import in_one_piece, is_lazy, like_weights, without_empty_chunks
 from xlops.engine.stages import Stage, Stages
-from xlops.engine.tiles import fill, tiles_of
-from xlops.windows.pieces import Array, Chunks, Grid, NDArray, Window, shape_of
+from xlops.engine.tiles import fill, scratch_bytes, tiles_of
+from xlops.windows.pieces import (
+    Array,
+    Chunks,
+    Grid,
+    NDArray,
+    Window,
+    shape_of,
+    volume,
+)
 from xlops.windows.plan import (
     Apply,
     Node,
@@ -31,12 +39,11 @@ from xlops.windows.plan import (
     nodes,
     reads,
     replaced,
-    volume,
     work,
 )
 from xlops.windows.rules import Permutation, Pointwise, Stencil
 
-__all__ = ["Graphs"]
+__all__ = ["Graphs", "Report"]
 
 # Steps run together as long as pieces do not overlap so much that this many times the
 # work is done.
@@ -52,8 +59,54 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 Index: TypeAlias = tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What one stage adds to a graph.
+
+    Parameters
+    ----------
+    node : Node or None
+        Its plan; None for a rechunk.
+    dims : tuple of Hashable
+        Dims of what it reads.
+    pieces : int
+        Chunks of its result.
+    tasks : mapping of str to int
+        Its tasks by kind.
+    bytes_moved : int
+        Bytes that tasks read beyond one chunk of each array.
+    peak_bytes : int
+        Bytes that a task holds at most.
+    split : frozenset of Hashable
+        Dims that come in pieces though they are needed whole (for a rechunk: that no
+        longer do).
+    how : str
+        How a step does with that.
+    """
+
+    node: Node | None
+    dims: tuple[Hashable, ...]
+    pieces: int
+    tasks: dict[str, int]
+    bytes_moved: int
+    peak_bytes: int
+    split: frozenset[Hashable] = frozenset()
+    how: str = ""
+
+
 class Graphs(Stages):
-    """Describes plans on Dask arrays."""
+    """Describes plans on Dask arrays.
+
+    Attributes
+    ----------
+    reports : list of Report
+        What each stage has added, in the order they run.
+    """
+
+    def __init__(self, arrays: dict[Source, Array]) -> None:
+        super().__init__(arrays)
+        self.reports: list[Report] = []
+        self._pending: dict[Source, Report] = {}
 
     def prepared(self, stage: Stage, alone: bool = False) -> Stage | None:
         """The stage with all on Dask, and in one piece where a step needs that."""
@@ -64,7 +117,7 @@ class Graphs(Stages):
         if split and not _runs_split(stage, split, alone):
             if not all(_is_local(node) for node in split):
                 return None
-            stage = _in_one_piece(stage, split)
+            stage = self._in_one_piece(stage, split)
         if alone or _excess(stage) <= MOST_WORK:
             return stage
         return None
@@ -86,18 +139,41 @@ class Graphs(Stages):
         stage = _all_lazy(stage)
         node = stage.node
         split = _split(stage).get(node)
-        if split and isinstance(node, Apply):
-            if isinstance(node.window, Permutation):
-                return _reordered(node, stage.arrays)
-            layer = _Layer(stage)
-            if node.window.scans(node.adjoint) is not None:
-                layer.scan(node, *split)
-            else:
-                layer.add_up(node, split)
-            return layer.array()
+        for source in _sources(node):  # rechunks that this stage is the first to use
+            if source in self._pending:
+                self.reports.append(self._pending.pop(source))
+        if split and isinstance(node, Apply) and isinstance(node.window, Permutation):
+            result = _reordered(node, stage.arrays)
+            self.reports.append(_report_reordered(node, stage.arrays, result, split))
+            return result
         layer = _Layer(stage)
-        layer.piecewise()
+        how = ""
+        if not split:
+            layer.piecewise()
+        elif isinstance(node, Apply) and node.window.scans(node.adjoint) is not None:
+            layer.scan(node, *split)
+            how = "running sum"
+        else:
+            assert isinstance(node, Apply)
+            layer.add_up(node, split)
+            how = "in pieces, added up"
+        self.reports.append(layer.report(split or frozenset(), how))
         return layer.array()
+
+    def _in_one_piece(self, stage: Stage, split: dict[Node, frozenset[Hashable]]) -> Stage:
+        """The stage on sources that have the dims in one piece that steps need whole."""
+        arrays = dict(stage.arrays)
+        new: dict[Node, Source] = {}
+        for top, dims in split.items():
+            for node in nodes(top):
+                if isinstance(node, Source) and node in arrays and node not in new:
+                    array = in_one_piece(arrays[node], dims)
+                    new[node] = Source.of(array)
+                    if array.data.name != arrays[node].data.name:
+                        report = _report_rechunk(arrays[node], array, dims)
+                        self._pending[new[node]] = report
+                    arrays[new[node]] = array
+        return Stage(replaced(stage.node, new.get), arrays)
 
 
 # --- what a stage needs before it runs ------------------------------------------------
@@ -171,19 +247,6 @@ def _is_local(node: Node) -> bool:
     )
 
 
-def _in_one_piece(stage: Stage, split: dict[Node, frozenset[Hashable]]) -> Stage:
-    """The stage on sources that have the dims in one piece that steps need whole."""
-    arrays = dict(stage.arrays)
-    new: dict[Node, Source] = {}
-    for top, dims in split.items():
-        for node in nodes(top):
-            if isinstance(node, Source) and node in arrays and node not in new:
-                array = in_one_piece(arrays[node], dims)
-                new[node] = Source.of(array)
-                arrays[new[node]] = array
-    return Stage(replaced(stage.node, new.get), arrays)
-
-
 def _excess(stage: Stage) -> float:
     """How many times the work is done where pieces overlap."""
     node = stage.node
@@ -202,6 +265,41 @@ def _reordered(node: Apply, arrays: dict[Source, Array]) -> Array:
     index = [slice(None)] * array.data.ndim
     index[array.dims.index(dim)] = node.window.order(node.adjoint)  # type: ignore[call-overload]
     return Array(array.data[tuple(index)], array.dims)
+
+
+def _report_rechunk(before: Array, after: Array, dims: frozenset[Hashable]) -> Report:
+    tasks = len(after.data.dask) - len(before.data.dask)
+    return Report(
+        node=None,
+        dims=after.dims,
+        pieces=math.prod(after.data.numblocks),
+        tasks={"tasks": tasks},
+        bytes_moved=before.data.nbytes,
+        peak_bytes=2 * _chunk_bytes(after),
+        split=dims & set(after.dims),
+    )
+
+
+def _report_reordered(
+    node: Apply, arrays: dict[Source, Array], after: Array, split: frozenset[Hashable]
+) -> Report:
+    assert isinstance(node.child, Source)
+    before = arrays[node.child]
+    return Report(
+        node=node,
+        dims=before.dims,
+        pieces=math.prod(after.data.numblocks),
+        tasks={"tasks": len(after.data.dask) - len(before.data.dask)},
+        bytes_moved=before.data.nbytes,
+        peak_bytes=_chunk_bytes(before) + _chunk_bytes(after),
+        split=split,
+        how="reordered",
+    )
+
+
+def _chunk_bytes(array: Array) -> int:
+    """Bytes of the largest chunk."""
+    return int(math.prod(map(max, array.data.chunks)) * array.data.dtype.itemsize)
 
 
 # --- graphs ---------------------------------------------------------------------------
@@ -251,6 +349,25 @@ class _Layer:
             plan_key: DataNode(plan_key, (_slim(node), tuple(self.sources)))
         }
         self.plan_key = plan_key
+        self._kinds: collections.Counter[str] = collections.Counter()
+        self._readers: collections.Counter[Any] = collections.Counter()
+        self._scratches: dict[tuple[int, ...], int] = {}
+        self._moved = 0
+        self._peak = 0
+
+    def report(self, split: frozenset[Hashable], how: str) -> Report:
+        """What the layer adds to the graph."""
+        first = self.sources[0].dims if self.sources else ()
+        return Report(
+            node=self.node,
+            dims=first,
+            pieces=math.prod(map(len, self.grids.values())),
+            tasks=dict(self._kinds),
+            bytes_moved=self._moved,
+            peak_bytes=self._peak,
+            split=split,
+            how=how,
+        )
 
     def array(self) -> Array:
         """The lazy result."""
@@ -268,7 +385,7 @@ class _Layer:
         """One task per chunk."""
         node = self.node
         for index, want in self._outputs():
-            self._task((self.name, *index), _piece, want, reads(node, want))
+            self._task("chunks", (self.name, *index), _piece, want, reads(node, want))
 
     def scan(self, node: Apply, dim: Hashable) -> None:
         """One task per chunk, and a running value from chunk to chunk."""
@@ -291,8 +408,10 @@ class _Layer:
             last = 0 if node.adjoint else len(self.grids[dim]) - 1
             if index[at] != last:
                 total = (f"{self.name}-total", *index)
-                self._task(total, _total, want, needed, part)
-            self._task((self.name, *index), _piece, want, needed, part, carries[index])
+                self._task("totals", total, _total, want, needed, part)
+            self._task(
+                "chunks", (self.name, *index), _piece, want, needed, part, carries[index]
+            )
 
     def add_up(self, node: Apply, dims: frozenset[Hashable]) -> None:
         """Partial results of the chunks along `dims`, added up some at a time."""
@@ -304,7 +423,14 @@ class _Layer:
             for cut in combinations:
                 part = {dim: grids[dim][i] for dim, i in zip(grids, cut, strict=True)}
                 key = (f"{self.name}-partial", *index, *cut)
-                self._task(key, _piece, want, _reads_part(node, want, part), part)
+                self._task(
+                    "partial results",
+                    key,
+                    _piece,
+                    want,
+                    _reads_part(node, want, part),
+                    part,
+                )
                 partial.append(key)
             level = 0
             while len(partial) > ADDED_AT_ONCE:
@@ -331,10 +457,12 @@ class _Layer:
     def _sum(self, key: Any, keys: Iterable[Any]) -> None:
         from dask.task_spec import Task, TaskRef
 
+        self._kinds["sums"] += 1
         self.tasks[key] = Task(key, _added, *map(TaskRef, keys))
 
     def _task(
         self,
+        kind: str,
         key: Any,
         function: Any,
         want: Window,
@@ -344,7 +472,10 @@ class _Layer:
     ) -> None:
         from dask.task_spec import Task, TaskRef
 
-        layout, pieces = self._gathered(needed)
+        layout, pieces, held = self._gathered(needed)
+        made = volume(want, self.node.dims) * self.node.dtype.itemsize
+        self._kinds[kind] += 1
+        self._peak = max(self._peak, held + made + self._scratch(want, part))
         ranges = tuple((want[d].start, want[d].stop) for d in self.node.dims)
         self.tasks[key] = Task(
             key,
@@ -358,8 +489,8 @@ class _Layer:
 
     def _gathered(
         self, needed: Iterable[tuple[Source, Window]]
-    ) -> tuple[tuple[Any, ...], list[Any]]:
-        """The keys of all pieces that a task needs; of which source and where each is."""
+    ) -> tuple[tuple[Any, ...], list[Any], int]:
+        """The pieces that a task needs: of which source and where, keys, and bytes."""
         chosen: dict[tuple[int, Index], dict[Any, Any]] = {}
         for source, window in needed:
             slot = self.slots[source]
@@ -375,12 +506,33 @@ class _Layer:
                 else:
                     cuts = tuple(part.cut for part in parts)
                     found[cuts] = tuple(part.start for part in parts)
-        layout, keys = [], []
+        layout, keys, held = [], [], 0
         for (slot, index), found in chosen.items():
+            grids = self._given[slot]
             for cuts, starts in found.items():
                 layout.append((slot, starts))
-                keys.append(self._key(slot, index, cuts))
-        return tuple(layout), keys
+                key = self._key(slot, index, cuts)
+                keys.append(key)
+                count = self.sources[slot].dtype.itemsize
+                for n, dim in enumerate(self.sources[slot].dims):
+                    cut = None if cuts is None else cuts[n]
+                    count *= grids[dim].chunks[index[n]] if cut is None else cut[1] - cut[0]
+                held += count
+                self._readers[key] += 1
+                if cuts is not None or self._readers[key] > 1:
+                    self._moved += count
+        return tuple(layout), keys, held
+
+    def _scratch(self, want: Window, part: Window | None) -> int:
+        """Bytes of the results on the way in a task."""
+        node = self.node
+        if all(isinstance(child, Source) for child in node.children):
+            return 0
+        shape = shape_of(want, node.dims)
+        if shape not in self._scratches:
+            tile = want if part else max(_tiles(node, dict(want), 1), key=_size(node))
+            self._scratches[shape] = scratch_bytes(node, tile)
+        return self._scratches[shape]
 
     def _cover(self, slot: int, dim: Hashable, extent: slice) -> list[_Part]:
         """The chunks along one dim that hold a range."""
@@ -400,8 +552,13 @@ class _Layer:
         tail = (":" if cut is None else f"{cut[0]}:{cut[1]}" for cut in cuts)
         key = (f"{self.name}-strip-{slot}", *index, *tail)
         if key not in self.tasks:
+            self._kinds["strips"] += 1
             self.tasks[key] = Task(key, _strip, TaskRef(whole), cuts)
         return key
+
+
+def _size(node: Node) -> Callable[[Window], int]:
+    return lambda window: volume(window, node.dims)
 
 
 def _sources(node: Node) -> list[Source]:
@@ -474,7 +631,7 @@ def _piece(
     carry = arrays[0] if len(arrays) > len(layout) else None
     readers = _readers(sources, layout, arrays[len(arrays) - len(layout) :])
     out = np.empty(shape_of(want, node.dims), node.dtype)
-    with _limited(node):
+    with threads.limited(node):
         if part is not None:
             window = {dim: slice(low, high) for dim, low, high in part}
             evaluate(node, want, readers, out, Scratch(), window, carry)
@@ -549,13 +706,6 @@ def _cut_at(tile: Window, borders: dict[Hashable, tuple[int, int]]) -> Iterable[
         ends = [piece.start, *inside, piece.stop]
         cuts.append([(dim, slice(*pair)) for pair in itertools.pairwise(ends)])
     return map(dict, itertools.product(*cuts))
-
-
-def _limited(node: Node) -> contextlib.AbstractContextManager[None]:
-    """Tasks run side by side: numeric libraries do not start threads in each."""
-    if any(isinstance(n, Apply) and n.step.threaded for n in nodes(node)):
-        return threads.one_thread_each()
-    return contextlib.nullcontext()
 
 
 def _strip(chunk: NDArray, cuts: Sequence[tuple[int, int] | None]) -> NDArray:

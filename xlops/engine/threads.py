@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from xlops.windows.plan import Node, calls_blas
+
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["count", "one_thread_each", "pool"]
+__all__ = ["count", "limited", "one_thread_each", "pool"]
 
 
 def count() -> int:
@@ -59,6 +61,11 @@ def one_thread_each() -> Iterator[None]:
             if _inside == 0 and _limit is not None:
                 _limit.__exit__(None, None, None)
                 _limit = None
+
+
+def limited(node: Node) -> contextlib.AbstractContextManager[None]:
+    """While pieces of a plan run side by side: one thread each, if it calls BLAS."""
+    return one_thread_each() if calls_blas(node) else contextlib.nullcontext()
 
 
 @functools.cache

@@ -12,10 +12,10 @@ import numpy as np
 from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Readers, Scratch, evaluate
 from xlops.engine.stages import Stage, Stages
-from xlops.windows.pieces import Array, NDArray, Window, full
-from xlops.windows.plan import Apply, Node, Source, halo, nodes, uncut, volume
+from xlops.windows.pieces import Array, NDArray, Window, full, volume
+from xlops.windows.plan import Apply, Node, Source, halo, nodes, uncut
 
-__all__ = ["Tiles", "fill", "tiles_of"]
+__all__ = ["Tiles", "fill", "scratch_bytes", "tiles_of"]
 
 # Bytes of a tile: where there are results on the way, all of them should stay in cache;
 # where there are none, tiles only share out the work.
@@ -23,6 +23,7 @@ TILE_BYTES = 2**21
 STREAM_BYTES = 2**25
 # Memory is read in runs of at least this many bytes.
 RUN_BYTES = 2**15
+SHORT_RUN_BYTES = 2**8
 # A tile is at least this many times as long as what it reads beyond its ends.
 LENGTH_TO_HALO = 8
 # Smaller work is not worth a thread.
@@ -82,12 +83,13 @@ def run(node: Node, readers: Readers, out: NDArray) -> None:
     def work() -> None:
         fill(node, waiting, readers, out)
 
-    futures = [threads.pool().submit(work) for _ in range(workers - 1)]
-    try:
-        work()
-    finally:
-        for future in futures:
-            future.result()
+    with threads.limited(node):
+        futures = [threads.pool().submit(work) for _ in range(workers - 1)]
+        try:
+            work()
+        finally:
+            for future in futures:
+                future.result()
 
 
 def fill(
@@ -127,18 +129,20 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     target = max(STREAM_BYTES if streams else TILE_BYTES, 1)
     if workers > 1:
         target = min(target, max(whole // (4 * workers), RUN_BYTES))
-    tile, run = dict(sizes), whole
-    for dim in node.dims:
-        bytes_ = math.prod(tile.values()) * item
-        if bytes_ <= target:
-            break
-        run //= sizes[dim]
-        least = max(LENGTH_TO_HALO * extra[dim], -(-RUN_BYTES // run), 1)
-        if dim not in fixed and least < sizes[dim]:
-            # Tiles of one size: as few as keep to the target.
-            most = max(target * tile[dim] // bytes_, least)
-            parts = -(-sizes[dim] // most)
-            tile[dim] = -(-sizes[dim] // parts)
+    tile = dict(sizes)
+    for shortest in (RUN_BYTES, SHORT_RUN_BYTES):
+        run = whole
+        for dim in node.dims:
+            run //= sizes[dim]
+            bytes_ = math.prod(tile.values()) * item
+            least = max(LENGTH_TO_HALO * extra[dim], -(-shortest // run), 1)
+            if bytes_ > target and dim not in fixed and least < tile[dim]:
+                # Tiles of one size: as few as keep to the target.
+                most = max(target * tile[dim] // bytes_, least)
+                parts = -(-sizes[dim] // most)
+                tile[dim] = -(-sizes[dim] // parts)
+        if math.prod(tile.values()) * workers <= node.size:
+            break  # short runs only where threads would have nothing to do
     cuts = [
         [
             slice(low, min(low + tile[dim], want[dim].stop))
@@ -161,6 +165,16 @@ def footprint(node: Node, want: Window) -> float:
         # Terms of a sum mostly read the same samples.
         return own + max(footprint(child, have) for child in node.children)
     return own + sum(footprint(child, have) for child in node.children)
+
+
+def scratch_bytes(node: Node, want: Window) -> int:
+    """Bytes of the results on the way to a piece."""
+    have = node.needs(want)
+    return sum(
+        volume(have, child.dims) * child.dtype.itemsize + scratch_bytes(child, have)
+        for child in node.children
+        if not isinstance(child, Source)
+    )
 
 
 def _bytes(node: Node) -> float:

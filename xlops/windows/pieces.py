@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,6 +29,7 @@ __all__ = [
     "of_kind",
     "placed",
     "shape_of",
+    "volume",
 ]
 
 NDArray: TypeAlias = npt.NDArray[Any]
@@ -125,6 +127,11 @@ def full(sizes: Sizes) -> dict[Hashable, slice]:
 def shape_of(window: Window, dims: Sequence[Hashable]) -> tuple[int, ...]:
     """The shape of a piece."""
     return tuple(window[dim].stop - window[dim].start for dim in dims)
+
+
+def volume(want: Window, dims: Sequence[Hashable]) -> int:
+    """Samples of a piece."""
+    return math.prod(want[dim].stop - want[dim].start for dim in dims)
 
 
 def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:

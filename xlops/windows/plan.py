@@ -30,6 +30,7 @@ from xlops.windows.pieces import (
     floating,
     of_kind,
     placed,
+    volume,
 )
 from xlops.windows.rules import Pointwise, WindowRule
 
@@ -64,7 +65,10 @@ class Step:
         For cumulative operators, forward and adjoint: kernels of what a piece adds to
         the running value.
     threaded : bool
-        Whether the kernels use several threads themselves on large pieces.
+        Whether one call of a kernel uses several threads itself, on NumPy.
+    blas : bool
+        Whether kernels call BLAS, which starts threads of its own unless it is kept from
+        that.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Step:
     exact: tuple[bool, bool] = (False, False)
     totals: tuple[Kernel, Kernel] | None = None
     threaded: bool = False
+    blas: bool = False
 
     def sides(self, adjoint: bool) -> tuple[Sizes, Sizes]:
         """Sizes going in and coming out."""
@@ -384,11 +389,6 @@ def work(node: Node, want: Window) -> int:
     return own + sum(work(child, have) for child in node.children)
 
 
-def volume(want: Window, dims: Sequence[Hashable]) -> int:
-    """Samples of a piece."""
-    return math.prod(want[dim].stop - want[dim].start for dim in dims)
-
-
 def uncut(node: Node) -> frozenset[Hashable]:
     """Dims whose pieces would each repeat work that one piece does once."""
     if isinstance(node, Source):
@@ -414,6 +414,11 @@ def halo(node: Node) -> dict[Hashable, int]:
             if dim in extra:
                 extra[dim] = max(extra[dim], piece.stop - piece.start - 1)
     return extra
+
+
+def calls_blas(node: Node) -> bool:
+    """Whether one of the steps of a plan does."""
+    return any(isinstance(n, Apply) and n.step.blas for n in nodes(node))
 
 
 def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:
