@@ -72,6 +72,9 @@ class Case:
     def __repr__(self) -> str:
         return f"{self.rule}: {self.domain} → {self.range}"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
     def sides(self, adjoint: bool) -> tuple[dict[Hashable, int], dict[Hashable, int]]:
         """Sizes going in and coming out."""
         return (self.range, self.domain) if adjoint else (self.domain, self.range)
@@ -408,6 +411,9 @@ class Drawn:
 
     def __repr__(self) -> str:
         return " | ".join(map(shown, self.ends))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
 
 
 def shown(node: Node) -> str:
