@@ -164,13 +164,15 @@ class Graphs(Stages):
         """The stage on sources that have the dims in one piece that steps need whole."""
         arrays = dict(stage.arrays)
         new: dict[Node, Source] = {}
-        for top, dims in split.items():
+        for top in split:
+            assert isinstance(top, Apply)
+            dims = top.window.whole(top.adjoint)  # those in one piece stay so
             for node in nodes(top):
                 if isinstance(node, Source) and node in arrays and node not in new:
                     array = in_one_piece(arrays[node], dims)
                     new[node] = Source.of(array)
                     if array.data.name != arrays[node].data.name:
-                        report = _report_rechunk(arrays[node], array, dims)
+                        report = _report_rechunk(arrays[node], array, split[top])
                         self._pending[new[node]] = report
                     arrays[new[node]] = array
         return Stage(replaced(stage.node, new.get), arrays)
@@ -268,12 +270,11 @@ def _reordered(node: Apply, arrays: dict[Source, Array]) -> Array:
 
 
 def _report_rechunk(before: Array, after: Array, dims: frozenset[Hashable]) -> Report:
-    tasks = len(after.data.dask) - len(before.data.dask)
     return Report(
         node=None,
         dims=after.dims,
         pieces=math.prod(after.data.numblocks),
-        tasks={"tasks": tasks},
+        tasks={"tasks": _new_tasks(before, after)},
         bytes_moved=before.data.nbytes,
         peak_bytes=2 * _chunk_bytes(after),
         split=dims & set(after.dims),
@@ -289,11 +290,21 @@ def _report_reordered(
         node=node,
         dims=before.dims,
         pieces=math.prod(after.data.numblocks),
-        tasks={"tasks": len(after.data.dask) - len(before.data.dask)},
+        tasks={"tasks": _new_tasks(before, after)},
         bytes_moved=before.data.nbytes,
         peak_bytes=_chunk_bytes(before) + _chunk_bytes(after),
         split=split,
         how="reordered",
+    )
+
+
+def _new_tasks(before: Array, after: Array) -> int:
+    """Tasks that make one Dask array from another."""
+    from dask.task_spec import Task
+
+    given = before.data.dask
+    return sum(
+        isinstance(node, Task) for key, node in after.data.dask.items() if key not in given
     )
 
 
@@ -656,7 +667,9 @@ def _total(
     readers = _readers(sources, layout, arrays)
     block = block_of(node, want, readers, scratch, {dim: slice(low, high)})
     shape = [1 if d == dim else want[d].stop - want[d].start for d in node.dims]
-    out = np.empty(shape, node.step.dtypes(node.child.dtype, node.adjoint)[1])
+    # Running values are added up many times: in double precision.
+    dtype = node.step.dtypes(node.child.dtype, node.adjoint)[1]
+    out = np.empty(shape, np.result_type(dtype, np.float64))
     node.step.totals[node.adjoint](block, out)
     return out
 

@@ -13,7 +13,7 @@ from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Readers, Scratch, evaluate
 from xlops.engine.stages import Stage, Stages
 from xlops.windows.pieces import Array, NDArray, Window, full, volume
-from xlops.windows.plan import Apply, Node, Source, halo, nodes, uncut
+from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
 
 __all__ = ["Tiles", "fill", "scratch_bytes", "tiles_of"]
 
@@ -169,12 +169,21 @@ def footprint(node: Node, want: Window) -> float:
 
 def scratch_bytes(node: Node, want: Window) -> int:
     """Bytes of the results on the way to a piece."""
+    if isinstance(node, Source):
+        return 0
     have = node.needs(want)
-    return sum(
-        volume(have, child.dims) * child.dtype.itemsize + scratch_bytes(child, have)
-        for child in node.children
-        if not isinstance(child, Source)
-    )
+
+    def kept(child: Node) -> int:
+        own = 0 if isinstance(child, Source) else volume(have, child.dims)
+        return own * child.dtype.itemsize + scratch_bytes(child, have)
+
+    if not isinstance(node, Total):
+        return sum(map(kept, node.children))
+    # Terms come one after the other, the first one where the sum is to be.
+    together = node.banded[1]
+    others = [term for term in node.terms if term not in together]
+    first = 0 if together else scratch_bytes(others[0], have)
+    return max([first, *map(kept, others if together else others[1:])])
 
 
 def _bytes(node: Node) -> float:

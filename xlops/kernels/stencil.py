@@ -232,7 +232,14 @@ class Band:
         return new._set(n, offsets, (first, last), inside, weights, (table, used))
 
     def scaled(self, factor: float) -> Band:
-        """The matrix times a number."""
+        """The matrix times a number; the same one for the same number."""
+        found = self._packed.get(("scaled", factor))
+        if found is None:
+            found = self._packed[("scaled", factor)] = self._scale(factor)
+        assert isinstance(found, Band)
+        return found
+
+    def _scale(self, factor: float) -> Band:
         weights = None if self.weights is None else self.weights * factor
         tables = None if self.truncated else (self.tables[0] * factor, self.tables[1])
         rows = (self.first, self.last)
