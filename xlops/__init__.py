@@ -15,7 +15,7 @@ from xlops.errors import (
 from xlops.files import open, save  # noqa: A004
 from xlops.operator import LinearOperator
 from xlops.operators.derivative import FirstDerivative, SecondDerivative
-from xlops.operators.fourier import FFT
+from xlops.operators.fourier import FFT, FFT2D, FFTND
 from xlops.operators.integration import CausalIntegration
 from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
 from xlops.operators.pointwise import Diagonal, Identity, Mask, Zero
@@ -35,6 +35,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FFT",
+    "FFT2D",
+    "FFTND",
     "ArgumentError",
     "Blocks",
     "CausalIntegration",
