@@ -295,6 +295,16 @@ SUMS = [
     ),
 ]
 
+LAPLACIANS = [
+    Entry("laplacian", lambda d: xl.Laplacian(d.offset, d.depth, edge=True)),
+    Entry(
+        "laplacian, weights",
+        lambda d: xl.Laplacian(d.time, d.offset, weights=[Q(1, "s**2"), Q(2, "m**2")]),
+        "uneven",
+    ),
+    Entry("gradient", lambda d: xl.Gradient(d.offset, d.depth, kind="forward")),
+]
+
 SCALED = [
     Entry("times a number", lambda d: 2.5 * D1(d.time)),
     Entry("times NumPy numbers", lambda d: np.float32(0.5) * D1(d.time) * np.float64(3)),
@@ -339,6 +349,6 @@ STACKS = [
     Entry("gram of stack of product", lambda d: (stack(d) @ D1(d.depth)).gram),
 ]
 
-COMPOSED = [*ADJOINTS, *PRODUCTS, *SUMS, *SCALED, *GRAMS, *STACKS]
+COMPOSED = [*ADJOINTS, *PRODUCTS, *SUMS, *LAPLACIANS, *SCALED, *GRAMS, *STACKS]
 
 CATALOGUE = [*ELEMENTARY, *COMPOSED]

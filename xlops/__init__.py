@@ -14,7 +14,12 @@ from xlops.errors import (
 )
 from xlops.files import open, save  # noqa: A004
 from xlops.operator import LinearOperator
-from xlops.operators.derivative import FirstDerivative, SecondDerivative
+from xlops.operators.derivative import (
+    FirstDerivative,
+    Gradient,
+    Laplacian,
+    SecondDerivative,
+)
 from xlops.operators.fourier import FFT, FFT2D, FFTND
 from xlops.operators.integration import CausalIntegration
 from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
@@ -47,8 +52,10 @@ __all__ = [
     "FileError",
     "FirstDerivative",
     "Fredholm1",
+    "Gradient",
     "Identity",
     "LabelError",
+    "Laplacian",
     "LinearOperator",
     "Mask",
     "MatrixMult",

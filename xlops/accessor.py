@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from xlops.axis import Axis
-from xlops.errors import DTypeError, LabelError, XlopsError, listed
+from xlops.errors import DTypeError, LabelError, XlopsError, listed, shown
 from xlops.operator import LinearOperator, as_dataset
 from xlops.solvers.solution import Solution
 from xlops.solvers.solve import solve
@@ -27,6 +27,9 @@ class DataArrayOperators:
     >>> da = xr.DataArray(np.arange(4.0) ** 2, dims="time")
     >>> da.lops.apply(xl.FirstDerivative, "time", kind="forward").values
     array([1., 3., 5., 0.])
+    >>> image = da * xr.DataArray(np.arange(3.0), dims="depth")
+    >>> list(image.lops.apply(xl.Gradient, "time", "depth"))
+    ['time', 'depth']
     """
 
     def __init__(self, obj: xr.DataArray) -> None:
@@ -45,7 +48,8 @@ class DataArrayOperators:
         operator : LinearOperator, or class of operators
             An operator, or one to be built from the coordinates of the array itself.
         *dims : Hashable
-            The dims whose coordinates a class of operators is built from.
+            The dims whose coordinates a class of operators is built from, one or more
+            as the class takes.
         **kwargs
             Further arguments of the class.
 
@@ -114,7 +118,8 @@ class DatasetOperators:
         operator : LinearOperator, or class of operators
             An operator, or one to be built from the coordinates of the Dataset itself.
         *dims : Hashable
-            The dims whose coordinates a class of operators is built from.
+            The dims whose coordinates a class of operators is built from, one or more
+            as the class takes.
         **kwargs
             Further arguments of the class.
 
@@ -179,6 +184,12 @@ def _built(
     if not callable(operator):
         raise DTypeError(
             f"expected an operator or a class of operators, got {type(operator).__name__}"
+        )
+    wrong = [dim for dim in dims if not isinstance(dim, Hashable)]
+    if wrong:
+        raise DTypeError(
+            f"dims are names, one by one, got {shown(wrong[0])}; further arguments go by "
+            "keyword, as in da.lops.apply(xl.FirstDerivative, 'time', kind='forward')"
         )
     missing = [dim for dim in dims if dim not in obj.dims]
     if missing:

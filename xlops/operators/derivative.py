@@ -1,25 +1,28 @@
-"""Derivatives along one dim, on even and uneven axes."""
+"""Derivatives along one dim or several, on even and uneven axes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xlops.algebra import Sum, is_scalar, scaled
 from xlops.axis import Axis
-from xlops.errors import LabelError
-from xlops.operator import Elementary
+from xlops.errors import ArgumentError, LabelError, listed, shown
+from xlops.operator import Elementary, LinearOperator
 from xlops.operators.common import about, along, called, choice
 from xlops.space import Space
+from xlops.stack import VStack
 from xlops.windows.banded import Banded
 from xlops.windows.rules import Reach, Stencil
 
 if TYPE_CHECKING:
     from xlops.kernels.stencil import Band
 
-__all__ = ["FirstDerivative", "SecondDerivative"]
+__all__ = ["FirstDerivative", "Gradient", "Laplacian", "SecondDerivative"]
 
 DerivativeKind: TypeAlias = Literal["forward", "centered", "backward"]
 Order: TypeAlias = Literal[3, 5]
@@ -91,13 +94,15 @@ def _band(axis: Axis, derivative: int, points: _Points) -> Band:
             weights = _weights(nodes, derivative)
         for offset, weight in zip(taken, weights.T, strict=True):
             coefficients[column[offset], rows] = weight
-            used[column[offset], rows] = weight != 0
+            # On uneven axes all points are read, also where neighbours lie evenly: which
+            # weights vanish is rounding there, and rows of one pattern run fastest.
+            used[column[offset], rows] = weight != 0 if axis.is_regular else True
 
     fill(np.arange(max(0, -inside[0]), n - max(0, inside[-1])), inside)
     for row, taken in edges.items():
         fill(np.array([row % n]), taken)
     # The middle point of an even centered difference has no weight: it is not read.
-    kept = coefficients.any(axis=1)
+    kept = used.any(axis=1)
     return Band(np.array(offsets)[kept], coefficients[kept], used[kept])
 
 
@@ -241,3 +246,159 @@ class SecondDerivative(_Derivative):
     """
 
     _degree = 2
+
+
+class Laplacian(Sum):
+    """Sum of second derivatives along several dims.
+
+    Parameters
+    ----------
+    *coords : DataArray
+        The coordinates, such as ``d.x, d.y``, each of another dim; see
+        `SecondDerivative`.
+    weights : sequence of float or Quantity, optional
+        What the derivative along each dim is multiplied by; 1 unless given.
+    edge : bool
+        Whether centered differences go over to one-sided ones at the ends of each axis;
+        otherwise they are zero there.
+    kind : {"centered", "forward", "backward"}
+        The samples that are compared.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Raises
+    ------
+    LabelError
+        Without a coordinate, for two of one dim, or where an axis is shorter than the
+        difference or its labels are NaN, repeated, unsorted or not numbers.
+    ArgumentError
+        For an unknown kind, or weights that are not one finite number for each dim.
+    UnitError
+        Where the units of the derivatives do not add.
+
+    Notes
+    -----
+    Lengths in different units are converted: ``units`` is one over the squared unit of
+    the first coordinate that has one. Degrees and metres do not add, unless weights
+    with units make up for it. All derivatives are made in one pass over the data.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray(np.arange(5.0), dims="x")
+    >>> y = xr.DataArray(np.arange(4.0), dims="y")
+    >>> d = x**2 + 3 * y**2
+    >>> (xl.Laplacian(d.x, d.y, edge=True) @ d).values[0]
+    array([8., 8., 8., 8.])
+    """
+
+    def __init__(
+        self,
+        *coords: xr.DataArray | Space,
+        weights: Sequence[Any] | None = None,
+        edge: bool = False,
+        kind: DerivativeKind = "centered",
+        name: str | None = None,
+    ) -> None:
+        dims = _dims(coords, "Laplacian")
+        who = called(name, f"Laplacian({', '.join(map(str, dims))})")
+        factors = _factors(weights, len(coords), who)
+        with about(who):
+            terms: list[LinearOperator] = [
+                SecondDerivative(coord, kind, edge) for coord in coords
+            ]
+            super().__init__(
+                [
+                    term if factor is None else scaled(factor, term)
+                    for factor, term in zip(factors, terms, strict=True)
+                ]
+            )
+        self.name = who
+
+
+class Gradient(VStack):
+    """First derivatives along several dims, as blocks named by the dims.
+
+    Parameters
+    ----------
+    *coords : DataArray
+        The coordinates, such as ``d.x, d.y``, each of another dim; see
+        `FirstDerivative`.
+    edge : bool
+        Whether centered differences go over to one-sided ones at the ends of each axis;
+        otherwise they are zero there.
+    kind : {"centered", "forward", "backward"}
+        The samples that are compared.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Raises
+    ------
+    LabelError
+        Without a coordinate, for two of one dim, or where an axis is shorter than the
+        difference or its labels are NaN, repeated, unsorted or not numbers.
+    ArgumentError
+        For an unknown kind.
+
+    Notes
+    -----
+    The result is a ``dict`` by the names of the dims, as strings; the adjoint takes one
+    and adds up. ``units`` is a mapping by these names.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xlops as xl
+    >>> x = xr.DataArray(np.arange(3.0), dims="x")
+    >>> y = xr.DataArray(np.arange(4.0), dims="y")
+    >>> d = x + 3 * y
+    >>> slopes = xl.Gradient(d.x, d.y, edge=True) @ d
+    >>> slopes["x"].values[0], slopes["y"].values[0]
+    (array([1., 1., 1., 1.]), array([3., 3., 3., 3.]))
+    """
+
+    def __init__(
+        self,
+        *coords: xr.DataArray | Space,
+        edge: bool = False,
+        kind: DerivativeKind = "centered",
+        name: str | None = None,
+    ) -> None:
+        dims = _dims(coords, "Gradient")
+        who = called(name, f"Gradient({', '.join(map(str, dims))})")
+        with about(who):
+            parts = [FirstDerivative(coord, kind, edge) for coord in coords]
+        super().__init__(dict(zip(map(str, dims), parts, strict=True)), name=who)
+
+
+def _dims(coords: Sequence[Any], who: str) -> list[Hashable]:
+    """The dims of coordinates, each once."""
+    if not coords:
+        raise LabelError(f"{who} needs at least one coordinate, such as d.x, d.y")
+    dims = [along(coord, who)[1].dim for coord in coords]
+    if len(set(map(str, dims))) < len(dims):
+        raise LabelError(
+            f"{who}: each dim can be given once, got {listed(dims)}; weights say how "
+            "much each one counts"
+        )
+    return dims
+
+
+def _factors(weights: Any, count: int, who: str) -> list[Any]:
+    """A number or a quantity for each dim; None for 1."""
+    if weights is None:
+        return [None] * count
+    try:
+        factors = list(weights)
+    except TypeError:
+        factors = []
+    if (
+        isinstance(weights, str)
+        or len(factors) != count
+        or not all(map(is_scalar, factors))
+    ):
+        raise ArgumentError(
+            f"{who}: weights must be one number or quantity for each of the {count} dims, "
+            f"got {shown(weights)}"
+        )
+    plain = [isinstance(f, (int, float, np.number)) and f == 1 for f in factors]
+    return [None if one else f for f, one in zip(factors, plain, strict=True)]
