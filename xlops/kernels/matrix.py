@@ -20,7 +20,9 @@ NDArray: TypeAlias = npt.NDArray[Any]
 
 # Fewer columns than this in one product are gathered to more, at the price of a copy.
 FEW_COLUMNS = 32
-# Bytes of what is copied, or converted, at a time.
+# Bytes of what is copied, or converted, at a time: what fits in the cache of one core
+# where pieces have their own matrices, more where each piece reads the same one again.
+OWN_PIECE = 2**18
 PIECE = 2**23
 
 
@@ -179,11 +181,14 @@ def _halved(
     matrix: NDArray, data: NDArray, out: NDArray, conjugate: bool, itemsize: int
 ) -> bool:
     """Multiply in two halves where there is more than a piece to copy; whether it did."""
-    if itemsize * max(data.size, out.size) <= PIECE:
+    copied = itemsize * max(data.size, out.size)
+    if copied <= OWN_PIECE:
         return False
     shared = matrix.ndim - 2
     axis = _longest(matrix.shape[:shared], 0)
     if axis is None:
+        if copied <= PIECE:
+            return False
         rest = data.shape[shared + 1 :]
         axis = _longest(rest, shared + 1)
         if axis is None or math.prod(rest) < 2 * FEW_COLUMNS:
