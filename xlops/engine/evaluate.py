@@ -87,10 +87,13 @@ class Piece:
         return self._cut(window)
 
     def _cut(self, window: Window) -> NDArray:
-        index = []
-        for dim, start in zip(self.dims, self.starts, strict=True):
-            piece = window[dim]
-            index.append(slice(piece.start - start, piece.stop - start))
+        index: list[Any] = [...]  # a view, also where there are no dims
+        bounds = zip(self.dims, self.starts, self.data.shape, strict=True)
+        for dim, start, size in bounds:
+            low, high = window[dim].start - start, window[dim].stop - start
+            if not 0 <= low <= high <= size:
+                raise AssertionError(f"a piece was not read: {dim} {window[dim]}")
+            index.append(slice(low, high))
         return self.data[tuple(index)]
 
     def view(self, window: Window) -> NDArray | None:
@@ -192,7 +195,7 @@ def piece_of(node: Node, want: Window, readers: Readers, scratch: Scratch) -> ND
     """A piece of a node: a view of a source, or computed into scratch memory."""
     if isinstance(node, Source):
         return readers[node].read(want, scratch)
-    wide = node.widened(want) if isinstance(node, Apply) else want
+    wide = node.widened(want)
     out = scratch.take(shape_of(wide, node.dims), node.dtype)
     evaluate(node, wide, readers, out, scratch)
     if wide is want:
@@ -227,7 +230,7 @@ def block_of(
 def _weight(weight: Any, near: Window, readers: Readers, scratch: Scratch) -> Array:
     if isinstance(weight, Source):
         return Array(readers[weight].read(near, scratch), weight.dims)
-    return Array(weight.data[tuple(near[dim] for dim in weight.dims)], weight.dims)
+    return Array(weight.data[(..., *(near[dim] for dim in weight.dims))], weight.dims)
 
 
 def _apply(

@@ -157,7 +157,7 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
 
 def footprint(node: Node, want: Window) -> float:
     """Bytes that a piece touches: itself, what is on the way to it, what it reads."""
-    own = float(volume(want, node.dims) * node.dtype.itemsize)
+    own = float(volume(node.widened(want), node.dims) * node.dtype.itemsize)
     if isinstance(node, Source):
         return own
     have = node.needs(want)
@@ -174,7 +174,9 @@ def scratch_bytes(node: Node, want: Window) -> int:
     have = node.needs(want)
 
     def kept(child: Node) -> int:
-        own = 0 if isinstance(child, Source) else volume(have, child.dims)
+        if isinstance(child, Source):
+            return 0
+        own = volume(child.widened(have), child.dims)
         return own * child.dtype.itemsize + scratch_bytes(child, have)
 
     if not isinstance(node, Total):

@@ -127,6 +127,10 @@ class Node(abc.ABC):
     def chunks(self, given: Sequence[Chunks]) -> Chunks:
         """Its chunks, from those of its children."""
 
+    def widened(self, want: Window) -> Window:
+        """The piece that has to be made for a piece: whole along dims that are uncut."""
+        return want
+
     @property
     def size(self) -> int:
         """Its number of samples."""
@@ -215,6 +219,7 @@ class Apply(Node):
 
     def needs(self, want: Window) -> Window:
         """What the step's window says; dims that pass through as they are."""
+        want = self.widened(want)
         own = self.step.window.needs({d: want[d] for d in self.made}, self.adjoint)
         return {**{dim: want[dim] for dim in self.passing}, **own}
 
@@ -385,7 +390,7 @@ def work(node: Node, want: Window) -> int:
     if isinstance(node, Source):
         return 0
     have = node.needs(want)
-    own = volume(want, node.dims)
+    own = volume(node.widened(want), node.dims)
     return own + sum(work(child, have) for child in node.children)
 
 
