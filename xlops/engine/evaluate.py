@@ -94,7 +94,8 @@ class Piece:
             if not 0 <= low <= high <= size:
                 raise AssertionError(f"a piece was not read: {dim} {window[dim]}")
             index.append(slice(low, high))
-        return self.data[tuple(index)]
+        view: NDArray = self.data[tuple(index)]
+        return view
 
     def view(self, window: Window) -> NDArray | None:
         """The piece, where it lies in this one."""

@@ -164,7 +164,7 @@ class Graphs(Stages):
         """The stage on sources that have the dims in one piece that steps need whole."""
         arrays = dict(stage.arrays)
         new: dict[Node, Source] = {}
-        for top in split:
+        for top, cut in split.items():
             assert isinstance(top, Apply)
             dims = top.window.whole(top.adjoint)  # those in one piece stay so
             for node in nodes(top):
@@ -172,7 +172,7 @@ class Graphs(Stages):
                     array = in_one_piece(arrays[node], dims)
                     new[node] = Source.of(array)
                     if array.data.name != arrays[node].data.name:
-                        report = _report_rechunk(arrays[node], array, split[top])
+                        report = _report_rechunk(arrays[node], array, cut)
                         self._pending[new[node]] = report
                     arrays[new[node]] = array
         return Stage(replaced(stage.node, new.get), arrays)
