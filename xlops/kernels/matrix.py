@@ -22,7 +22,7 @@ NDArray: TypeAlias = npt.NDArray[Any]
 FEW_COLUMNS = 32
 # Bytes of what is copied, or converted, at a time: what fits in the cache of one core
 # where pieces have their own matrices, more where each piece reads the same one again.
-OWN_PIECE = 2**18
+OWN_PIECE = 2**20
 PIECE = 2**23
 
 
