@@ -213,6 +213,20 @@ DERIVATIVES = [
     *(Entry(f"second, edge, {t}", lambda d: D2(d.time, edge=True), t, 3) for t in TIMES),
 ]
 
+ARRANGEMENT = [
+    Entry("flip", lambda d: xl.Flip(d.time), "uneven", tasks=2, integers="always"),
+    Entry("roll", lambda d: xl.Roll(d.time, 2), "uneven", integers="always"),
+    *(
+        Entry(f"pad, {t}", lambda d: xl.Pad(d.time, pad=(3, 2)), t, 2, "always")
+        for t in ("falling", "dates", "cftime", "no labels")
+    ),
+    Entry(
+        "pad, two dims",
+        lambda d: xl.Pad(d.depth, d.time, pad=((1, 2), (0, 3))),
+        integers="always",
+    ),
+]
+
 INTEGRALS = [
     *(Entry(f"integral, {t}", lambda d: CI(d.time), t, 3) for t in ("even", "months")),
     Entry("integral, half", lambda d: CI(d.depth, "half"), tasks=3),
@@ -247,7 +261,7 @@ FOURIER = [
     Entry("rfft, plain, even", lambda d: FFT(d.depth, 14, True, scaling="plain"), tasks=5),
 ]
 
-ELEMENTARY = [*POINTWISE, *SELECTION, *DERIVATIVES, *INTEGRALS, *FOURIER]
+ELEMENTARY = [*POINTWISE, *SELECTION, *DERIVATIVES, *ARRANGEMENT, *INTEGRALS, *FOURIER]
 
 ADJOINTS = [
     Entry("adjoint of first", lambda d: D1(d.time, "forward").H),

@@ -14,6 +14,7 @@ from xlops.errors import (
 )
 from xlops.files import open, save  # noqa: A004
 from xlops.operator import LinearOperator
+from xlops.operators.arrangement import Flip, Pad, Roll
 from xlops.operators.derivative import (
     FirstDerivative,
     Gradient,
@@ -51,6 +52,7 @@ __all__ = [
     "Diagonal",
     "FileError",
     "FirstDerivative",
+    "Flip",
     "Fredholm1",
     "Gradient",
     "Identity",
@@ -59,8 +61,10 @@ __all__ = [
     "LinearOperator",
     "Mask",
     "MatrixMult",
+    "Pad",
     "Reason",
     "Restriction",
+    "Roll",
     "SecondDerivative",
     "Solution",
     "Space",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xlops.axis import Axis
-from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, shown
+from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, listed, shown
 from xlops.space import Space
 
-__all__ = ["about", "along", "called", "choice"]
+__all__ = ["about", "along", "along_each", "called", "choice"]
 
 
 def along(coord: Any, who: str) -> tuple[Space, Axis]:
@@ -51,6 +51,17 @@ def along(coord: Any, who: str) -> tuple[Space, Axis]:
     with about(who):
         space = Space.of(coord)
     return space, space.axis(dims[0])
+
+
+def along_each(coords: Sequence[Any], who: str) -> list[tuple[Space, Axis]]:
+    """The dims that an operator acts along, each once; see `along`."""
+    if not coords:
+        raise LabelError(f"{who} needs at least one coordinate, such as d.x, d.y")
+    sides = [along(coord, who) for coord in coords]
+    dims = [axis.dim for _, axis in sides]
+    if len(set(map(str, dims))) < len(dims):
+        raise LabelError(f"{who}: each dim can be given once, got {listed(dims)}")
+    return sides
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,9 +11,9 @@ import xarray as xr
 
 from xlops.algebra import Sum, is_scalar, scaled
 from xlops.axis import Axis
-from xlops.errors import ArgumentError, LabelError, listed, shown
+from xlops.errors import ArgumentError, LabelError, shown
 from xlops.operator import Elementary, LinearOperator
-from xlops.operators.common import about, along, called, choice
+from xlops.operators.common import about, along, along_each, called, choice
 from xlops.space import Space
 from xlops.stack import VStack
 from xlops.windows.banded import Banded
@@ -300,7 +300,7 @@ class Laplacian(Sum):
         kind: DerivativeKind = "centered",
         name: str | None = None,
     ) -> None:
-        dims = _dims(coords, "Laplacian")
+        dims = [axis.dim for _, axis in along_each(coords, "Laplacian")]
         who = called(name, f"Laplacian({', '.join(map(str, dims))})")
         factors = _factors(weights, len(coords), who)
         with about(who):
@@ -363,24 +363,11 @@ class Gradient(VStack):
         kind: DerivativeKind = "centered",
         name: str | None = None,
     ) -> None:
-        dims = _dims(coords, "Gradient")
+        dims = [axis.dim for _, axis in along_each(coords, "Gradient")]
         who = called(name, f"Gradient({', '.join(map(str, dims))})")
         with about(who):
             parts = [FirstDerivative(coord, kind, edge) for coord in coords]
         super().__init__(dict(zip(map(str, dims), parts, strict=True)), name=who)
-
-
-def _dims(coords: Sequence[Any], who: str) -> list[Hashable]:
-    """The dims of coordinates, each once."""
-    if not coords:
-        raise LabelError(f"{who} needs at least one coordinate, such as d.x, d.y")
-    dims = [along(coord, who)[1].dim for coord in coords]
-    if len(set(map(str, dims))) < len(dims):
-        raise LabelError(
-            f"{who}: each dim can be given once, got {listed(dims)}; weights say how "
-            "much each one counts"
-        )
-    return dims
 
 
 def _factors(weights: Any, count: int, who: str) -> list[Any]:
