@@ -144,6 +144,7 @@ class MatrixMult(Elementary):
             weights=(array,),
             # Many small products are quicker side by side than each on all threads.
             threaded=not shared,
+            blas=True,
             traits=("explicit",),
         )
 
