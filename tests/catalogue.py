@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pint
+import scipy.sparse
 import xarray as xr
 
 import xlops as xl
@@ -132,6 +133,17 @@ def lazy(weights: xr.DataArray) -> xr.DataArray:
     return weights.chunk({dim: (size - 2, 2) for dim, size in weights.sizes.items()})
 
 
+def M(d: xr.DataArray, *dims: str) -> xr.DataArray:
+    """A matrix over some dims of a gather and a new one, ``station``, in their midst."""
+    rows = [W(d, *dims) * np.sin(row + 1.0) + W(d, *dims) ** row for row in range(4)]
+    return xr.concat(rows, "station").transpose(*dims[:-1], "station", dims[-1])
+
+
+def grid(d: xr.DataArray, rows: int) -> scipy.sparse.sparray:
+    """A sparse matrix with a column for each sample of a gather."""
+    return scipy.sparse.random_array((rows, d.size), density=0.2, rng=5, format="csc")
+
+
 def band(d: xr.DataArray, **kwargs: object) -> xl.LinearOperator:
     """A filter in the Fourier domain."""
     F = FFT(d.time, **kwargs)
@@ -234,6 +246,14 @@ INTEGRALS = [
     Entry("integral, not the first", lambda d: CI(d.time, "trapezoidal", True)),
 ]
 
+SMOOTHING = [
+    Entry("smoothing", lambda d: xl.Smoothing1D(d.time, 3), "months", tasks=3),
+    Entry("smoothing, many samples", lambda d: xl.Smoothing1D(d.offset, 40)),
+    Entry(
+        "smoothing, two dims", lambda d: xl.Smoothing2D(d.time, d.depth, nsmooth=3), tasks=9
+    ),
+]
+
 FOURIER = [
     Entry("fft", lambda d: FFT(d.time), tasks=5),
     Entry("fft, longer", lambda d: FFT(d.time, nfft=14), tasks=5),
@@ -259,9 +279,66 @@ FOURIER = [
     Entry("rfft, shifted before", lambda d: FFT(d.time, 8, True, "1/n", True), tasks=5),
     Entry("rfft, plain", lambda d: FFT(d.time, real=True, scaling="plain"), tasks=5),
     Entry("rfft, plain, even", lambda d: FFT(d.depth, 14, True, scaling="plain"), tasks=5),
+    Entry("fft2", lambda d: xl.FFT2D(d.depth, d.time, fftshift_after=True)),
+    Entry("rfft2", lambda d: xl.FFT2D(d.time, d.offset, nffts=(9, None), real=True)),
+    Entry(
+        "rfft of all dims",
+        lambda d: xl.FFTND(
+            *(d.depth, d.time, d.offset),
+            nffts=(4, 8, 7),
+            real=True,
+            norm="1/n",
+            ifftshift_before=(True, False, True),
+            fftshift_after=(True, True, False),
+            dim={"time": "frequency"},
+        ),
+    ),
 ]
 
-ELEMENTARY = [*POINTWISE, *SELECTION, *DERIVATIVES, *ARRANGEMENT, *INTEGRALS, *FOURIER]
+MATRICES = [
+    Entry("matrix", lambda d: xl.MatrixMult(M(d, "time"), "time")),
+    Entry(
+        "matrix, complex64",
+        lambda d: xl.MatrixMult((M(d, "time") * (1 - 2j)).astype("complex64"), "time"),
+    ),
+    Entry(
+        "matrix, two dims",
+        lambda d: xl.MatrixMult(M(d, "time", "depth"), ["depth", "time"]),
+    ),
+    Entry(
+        "matrix, lazy", lambda d: xl.MatrixMult(M(d, "offset").chunk(station=3), "offset")
+    ),
+    Entry("matrices", lambda d: xl.Fredholm1(M(d, "offset", "time"), "time")),
+    Entry(
+        "matrices, lazy, complex",
+        lambda d: xl.Fredholm1(
+            (M(d, "time", "depth") * (2 + 1j)).chunk(time=2, station=3), "depth"
+        ),
+    ),
+    Entry(
+        "sparse",
+        lambda d: xl.MatrixMult(
+            grid(d[..., 0], 4), domain=(d.time, d.offset), range=M(d, "time").station
+        ),
+    ),
+    Entry(
+        "sparse, same dims",
+        lambda d: xl.MatrixMult(grid(d[0], d[0].size), domain=d[0], range=d[0]),
+    ),
+    Entry("total", lambda d: xl.Sum(d.time)),
+    Entry("total of two dims", lambda d: xl.Sum(d.depth, d.time)),
+]
+
+ELEMENTARY = [
+    *POINTWISE,
+    *SELECTION,
+    *DERIVATIVES,
+    *ARRANGEMENT,
+    *INTEGRALS,
+    *SMOOTHING,
+    *FOURIER,
+    *MATRICES,
+]
 
 ADJOINTS = [
     Entry("adjoint of first", lambda d: D1(d.time, "forward").H),

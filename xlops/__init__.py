@@ -26,6 +26,7 @@ from xlops.operators.integration import CausalIntegration
 from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
 from xlops.operators.pointwise import Diagonal, Identity, Mask, Zero
 from xlops.operators.selection import Restriction
+from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
 from xlops.options import set_options
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
@@ -66,6 +67,9 @@ __all__ = [
     "Restriction",
     "Roll",
     "SecondDerivative",
+    "Smoothing1D",
+    "Smoothing2D",
+    "SmoothingND",
     "Solution",
     "Space",
     "Status",
