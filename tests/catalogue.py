@@ -293,6 +293,20 @@ FOURIER = [
             dim={"time": "frequency"},
         ),
     ),
+    Entry("fft2", lambda d: xl.FFT2D(d.depth, d.time, fftshift_after=True)),
+    Entry("rfft2", lambda d: xl.FFT2D(d.time, d.offset, nffts=(9, None), real=True)),
+    Entry(
+        "rfft of all dims",
+        lambda d: xl.FFTND(
+            *(d.depth, d.time, d.offset),
+            nffts=(4, 8, 7),
+            real=True,
+            norm="1/n",
+            ifftshift_before=(True, False, True),
+            fftshift_after=(True, True, False),
+            dim={"time": "frequency"},
+        ),
+    ),
 ]
 
 MATRICES = [

@@ -335,9 +335,10 @@ class FFT2D(FFTND):
 
 def _each(value: Any, dims: Sequence[Hashable], what: str, who: str) -> list[Any]:
     """One item for each dim, of a value for all of them or a sequence."""
-    if value is None or isinstance(value, str) or np.ndim(value) == 0:
+    try:
+        items = [value] * len(dims) if isinstance(value, str) else list(value)
+    except TypeError:
         return [value] * len(dims)
-    items = list(value)
     if len(items) != len(dims):
         raise ArgumentError(
             f"{who}: {what} has {len(items)} items for {len(dims)} dims; give one value "
