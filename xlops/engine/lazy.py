@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xlops.errors import ChunkError
@@ -15,7 +15,15 @@ from xlops.windows.plan import Apply, Node, nodes
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["in_one_piece", "is_lazy", "like_weights", "without_empty_chunks"]
+__all__ = [
+    "check_known",
+    "chunkwise",
+    "in_chunks",
+    "in_one_piece",
+    "is_lazy",
+    "like_weights",
+    "without_empty_chunks",
+]
 
 
 def is_lazy(data: object) -> bool:
@@ -50,6 +58,51 @@ def like_weights(x: Array, plan: Node) -> Array:
     fitting = {dim: c for dim, c in cuts.items() if sum(c) == x.sizes.get(dim)}
     chunks = tuple(fitting.get(dim, (size,)) for dim, size in x.sizes.items())
     return Array(da.from_array(x.data, chunks=chunks), x.dims)
+
+
+def chunkwise(
+    function: Callable[..., Any], arrays: Sequence[Any], *others: Any, dtype: Any
+) -> Any:
+    """A function of the chunks of arrays, as plain tasks.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one chunk of each array, then the others.
+    arrays : sequence of array
+        Of one shape; at least one of them lazy, whose chunks all take on.
+    *others : object
+        Numbers, lazy or not.
+    dtype : dtype
+        The dtype of the result.
+    """
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+    from dask.task_spec import Task, TaskRef
+    from dask.tokenize import tokenize
+
+    chunks = next(array.chunks for array in arrays if is_lazy(array))
+    arrays = [in_chunks(array, chunks) for array in arrays]
+    lazy = [value for value in (*arrays, *others) if is_lazy(value)]
+    given = [value.name if is_lazy(value) else value for value in (*arrays, *others)]
+    name = f"{function.__name__.strip('_')}-{tokenize(function.__qualname__, given)}"
+    numbers = [TaskRef((o.name,)) if is_lazy(o) else o for o in others]
+    tasks: dict[Any, Any] = {}
+    for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
+        key = (name, *index)
+        pieces = (TaskRef((array.name, *index)) for array in arrays)
+        tasks[key] = Task(key, function, *pieces, *numbers)
+    graph = HighLevelGraph.from_collections(name, tasks, lazy)
+    return da.Array(graph, name, chunks, dtype=dtype)
+
+
+def in_chunks(array: Any, chunks: tuple[tuple[int, ...], ...]) -> Any:
+    """An array as a Dask array with these chunks."""
+    import dask.array as da
+
+    if not is_lazy(array):
+        return da.from_array(array, chunks=chunks)
+    return array if array.chunks == chunks else array.rechunk(chunks)
 
 
 def without_empty_chunks(data: Any) -> Any:

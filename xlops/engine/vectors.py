@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xlops.engine import threads
-from xlops.engine.lazy import is_lazy
+from xlops.engine.lazy import chunkwise, in_chunks, is_lazy
 from xlops.windows.pieces import Array, NDArray, floating, of_kind
 
 __all__ = ["Tree"]
@@ -46,8 +46,11 @@ def paired(function: Callable[[Array, Array], Array], first: Tree, second: Tree)
 
 def scaled(a: Any, x: Array) -> Array:
     """``a * x`` in the precision of x."""
+    if not is_lazy(x.data):
+        return Array(_scale(x.data, a), x.dims)
     scalar = np.dtype(getattr(a, "dtype", type(a)))
-    return _elementwise(_scale, x, a, dtype=_with_scalar(x.data.dtype, scalar))
+    dtype = _with_scalar(x.data.dtype, scalar)
+    return Array(chunkwise(_scale, [x.data], a, dtype=dtype), x.dims)
 
 
 def axpy(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> Tree:
@@ -61,7 +64,7 @@ def axpy(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> Tree:
 def axpy_norm(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> tuple[Tree, Any]:
     """``y + a x`` and its squared norm, on NumPy in one pass; `into` as for `axpy`."""
     if any(is_lazy(v.data) for v in (*leaves(x), *leaves(y))) or is_lazy(a):
-        result = paired(lambda v, u: _elementwise(_new_axpy, v, a, u), y, x)
+        result = paired(lambda v, u: _lazy_axpy(a, u.ordered(v.dims), v), y, x)
         return result, dot(result, result)
     norms: list[float] = []
     targets = iter([None] * len(leaves(y)) if into is None else leaves(into))
@@ -74,6 +77,13 @@ def axpy_norm(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> tuple[Tree,
 
     result = paired(one, y, x)
     return result, sum(norms)
+
+
+def _lazy_axpy(a: Any, x: Array, y: Array) -> Array:
+    pair = [y.data, x.data]
+    if not any(map(is_lazy, pair)):  # blocks of a vector may be of both kinds
+        pair = [in_chunks(data, tuple((n,) for n in data.shape)) for data in pair]
+    return Array(chunkwise(_new_axpy, pair, a, dtype=y.data.dtype), y.dims)
 
 
 def copied(tree: Tree) -> Tree:
@@ -101,7 +111,8 @@ def _scale(x: NDArray, a: Any) -> NDArray:
     return np.asarray(x * a.astype(_with_scalar(x.dtype, a.dtype), copy=False))
 
 
-def _new_axpy(y: NDArray, a: Any, x: NDArray) -> NDArray:
+def _new_axpy(y: NDArray, x: NDArray, a: Any) -> NDArray:
+    y, x = np.asarray(y), np.asarray(x)
     out = np.empty_like(y)
     _axpy(np.asarray(a).item(), x, y, out, threaded=False)
     return out
@@ -140,29 +151,6 @@ def _with_scalar(dtype: np.dtype[Any], scalar: np.dtype[Any]) -> np.dtype[Any]:
     return of_kind(floating(dtype), "complex" if scalar.kind == "c" else "any")
 
 
-def _elementwise(
-    function: Callable[..., NDArray], x: Array, *others: Any, dtype: Any = None
-) -> Array:
-    """A function of blocks of x and of what goes with it: arrays or numbers."""
-    aligned = [o.ordered(x.dims).data if isinstance(o, Array) else o for o in others]
-    if not any(is_lazy(o) for o in (x.data, *aligned)):
-        return Array(function(x.data, *aligned), x.dims)
-    import dask.array as da
-
-    index = tuple(range(x.data.ndim))
-    arguments: list[Any] = []
-    for value in (x.data, *aligned):
-        if np.ndim(value) == len(index) and index:
-            arguments += [value, index]
-        else:
-            arguments += [value, _scalar(value)]
-    if dtype is None:
-        dtype = x.data.dtype
-    meta = np.empty((0,) * len(index), dtype)
-    result = da.blockwise(function, index, *arguments, dtype=dtype, meta=meta)
-    return Array(result, x.dims)
-
-
 def dot(x: Tree, y: Tree) -> Any:
     """Re⟨x, y⟩ over all blocks; a lazy number where one of them is lazy."""
     second = paired(lambda a, b: b.ordered(a.dims), x, y)
@@ -182,15 +170,21 @@ def _lazy_dot(pairs: Sequence[tuple[Any, Any]]) -> Any:
     from dask.task_spec import List, Task, TaskRef
     from dask.tokenize import tokenize
 
-    pairs = [_chunked_alike(a, b) for a, b in pairs]
-    name = f"dot-{tokenize([(a.name, b.name) for a, b in pairs])}"
+    # Blocks that are chunked alike are summed up together.
+    alike: dict[Any, list[Any]] = {}
+    for a, b in pairs:
+        chunks = a.chunks if is_lazy(a) else b.chunks
+        both = [in_chunks(a, chunks), in_chunks(b, chunks)]
+        alike.setdefault(chunks, []).extend(both)
+    sources = [array for arrays in alike.values() for array in arrays]
+    name = f"dot-{tokenize([array.name for array in sources])}"
     tasks: dict[Any, Any] = {}
     parts: list[Any] = []
-    for number, (a, b) in enumerate(pairs):
-        for index in itertools.product(*map(range, a.numblocks)):
+    for number, arrays in enumerate(alike.values()):
+        for index in itertools.product(*map(range, arrays[0].numblocks)):
             key = (f"{name}-part", number, *index)
-            first, other = TaskRef((a.name, *index)), TaskRef((b.name, *index))
-            tasks[key] = Task(key, _partial_dot, first, other)
+            pieces = (TaskRef((array.name, *index)) for array in arrays)
+            tasks[key] = Task(key, _partial_dot, *pieces)
             parts.append(key)
     level = 0
     while len(parts) > ADDED_AT_ONCE:
@@ -200,24 +194,14 @@ def _lazy_dot(pairs: Sequence[tuple[Any, Any]]) -> Any:
         for key, group in zip(parts, groups, strict=True):
             tasks[key] = Task(key, sum, List(*map(TaskRef, group)))
     tasks[(name,)] = Task((name,), _summed, List(*map(TaskRef, parts)))
-    sources = [array for pair in pairs for array in pair]
     graph = HighLevelGraph.from_collections(name, tasks, sources)
     return da.Array(graph, name, (), dtype=np.float64)
 
 
-def _chunked_alike(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two Dask arrays with the same chunks."""
-    import dask.array as da
-
-    if not is_lazy(a):
-        a = da.from_array(a, chunks=b.chunks)
-    if not is_lazy(b):
-        b = da.from_array(b, chunks=a.chunks)
-    return a, b if b.chunks == a.chunks else b.rechunk(a.chunks)
-
-
-def _partial_dot(x: NDArray, y: NDArray) -> float:
-    return _real_dot(np.asarray(x), np.asarray(y), threaded=False)
+def _partial_dot(*arrays: NDArray) -> float:
+    """Σ Re⟨x, y⟩ of arrays that come as x, y, x, y, and so on."""
+    pairs = zip(arrays[::2], arrays[1::2], strict=True)
+    return sum(_real_dot(np.asarray(x), np.asarray(y), threaded=False) for x, y in pairs)
 
 
 def _summed(parts: Sequence[float]) -> Any:
@@ -284,23 +268,16 @@ def is_known(value: Any) -> bool:
 def ratio(a: Any, b: Any) -> Any:
     """``a / b`` of numbers, lazy where one is; NaN where b is 0."""
     if is_lazy(a) or is_lazy(b):
-        import dask.array as da
-
-        return da.blockwise(
-            _ratio,
-            (),
-            a,
-            _scalar(a),
-            b,
-            _scalar(b),
-            dtype=np.float64,
-            meta=np.float64(0),
+        return (
+            chunkwise(_ratio, [a], b, dtype=np.float64)
+            if is_lazy(a)
+            else (chunkwise(_inverse_ratio, [b], a, dtype=np.float64))
         )
     return float(_ratio(a, b))
 
 
-def _scalar(value: Any) -> tuple[()] | None:
-    return () if is_lazy(value) else None
+def _inverse_ratio(b: Any, a: Any) -> Any:
+    return _ratio(a, b)
 
 
 def _ratio(a: Any, b: Any) -> Any:
