@@ -293,20 +293,6 @@ FOURIER = [
             dim={"time": "frequency"},
         ),
     ),
-    Entry("fft2", lambda d: xl.FFT2D(d.depth, d.time, fftshift_after=True)),
-    Entry("rfft2", lambda d: xl.FFT2D(d.time, d.offset, nffts=(9, None), real=True)),
-    Entry(
-        "rfft of all dims",
-        lambda d: xl.FFTND(
-            *(d.depth, d.time, d.offset),
-            nffts=(4, 8, 7),
-            real=True,
-            norm="1/n",
-            ifftshift_before=(True, False, True),
-            fftshift_after=(True, True, False),
-            dim={"time": "frequency"},
-        ),
-    ),
 ]
 
 MATRICES = [
@@ -339,8 +325,6 @@ MATRICES = [
         "sparse, same dims",
         lambda d: xl.MatrixMult(grid(d[0], d[0].size), domain=d[0], range=d[0]),
     ),
-    Entry("total", lambda d: xl.Sum(d.time)),
-    Entry("total of two dims", lambda d: xl.Sum(d.depth, d.time)),
 ]
 
 ELEMENTARY = [
@@ -375,6 +359,8 @@ PRODUCTS = [
     Entry("fft over dims", lambda d: FFT(d.offset, 8) @ FFT(d.time, real=True)),
     Entry("filter", band),
     Entry("filter, longer, real", lambda d: band(d, real=True, nfft=16)),
+    Entry("total", lambda d: xl.Sum(d.time) @ xl.Diagonal(W(d, "depth", "time"))),
+    Entry("total of two dims", lambda d: xl.Sum(d.depth, d.time) @ xl.Mask(d > 0)),
     Entry("power", lambda d: D1(d.time, "backward") ** 3),
     Entry("power of 0", lambda d: D1(d.time) ** 0, integers="always"),
     Entry("power of product", lambda d: (D1(d.time) @ D1(d.depth)) ** 2),
