@@ -516,7 +516,7 @@ def test_traits_hold(entry):
     for A in (entry.build(d), entry.build(d).H):
         if not A.traits:
             continue
-        assert A.traits <= {"symmetric", "positive", "unitary"}
+        assert A.traits <= {"symmetric", "positive", "unitary", "explicit"}
         matrix = dense(A)
         scale = np.max(np.abs(matrix), initial=1e-300)
         if "symmetric" in A.traits:

@@ -452,7 +452,7 @@ class LinearOperator(abc.ABC):
 
         if isinstance(other, LinearOperator):
             return product(self, other)
-        if is_scalar(other):
+        if is_scalar(other) and not isinstance(other, xr.DataArray):
             raise DTypeError(
                 f"{self} @ {other}: a number scales an operator, which is not applied to "
                 f"it; write {other} * A"

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from xlops.windows.pieces import Array, Block, NDArray, Window, shape_of
+from xlops.windows.pieces import Array, Block, NDArray, Window, shape_of, volume
 from xlops.windows.plan import Apply, Node, Source, Total
 
 __all__ = ["Piece", "Pieces", "Readers", "Scratch", "evaluate"]
@@ -194,6 +194,8 @@ def evaluate(
 
 def piece_of(node: Node, want: Window, readers: Readers, scratch: Scratch) -> NDArray:
     """A piece of a node: a view of a source, or computed into scratch memory."""
+    if not volume(want, node.dims):
+        return np.empty(shape_of(want, node.dims), node.dtype)
     if isinstance(node, Source):
         return readers[node].read(want, scratch)
     wide = node.widened(want)
@@ -230,7 +232,7 @@ def block_of(
 
 def _weight(weight: Any, near: Window, readers: Readers, scratch: Scratch) -> Array:
     if isinstance(weight, Source):
-        return Array(readers[weight].read(near, scratch), weight.dims)
+        return Array(piece_of(weight, near, readers, scratch), weight.dims)
     return Array(weight.data[(..., *(near[dim] for dim in weight.dims))], weight.dims)
 
 

@@ -158,7 +158,7 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
 def footprint(node: Node, want: Window) -> float:
     """Bytes that a piece touches: itself, what is on the way to it, what it reads."""
     own = float(volume(node.widened(want), node.dims) * node.dtype.itemsize)
-    if isinstance(node, Source):
+    if isinstance(node, Source) or not own:
         return own
     have = node.needs(want)
     if all(isinstance(child, Source) for child in node.children):
@@ -169,7 +169,7 @@ def footprint(node: Node, want: Window) -> float:
 
 def scratch_bytes(node: Node, want: Window) -> int:
     """Bytes of the results on the way to a piece."""
-    if isinstance(node, Source):
+    if isinstance(node, Source) or not volume(want, node.dims):
         return 0
     have = node.needs(want)
 

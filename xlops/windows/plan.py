@@ -246,7 +246,7 @@ class Apply(Node):
         """The pieces of those weights that are sources."""
         for weight in self.step.weights:
             if isinstance(weight, Source):
-                yield weight, self.near(have, want)
+                yield from reads(weight, self.near(have, want))
 
 
 class Total(Node):
@@ -375,6 +375,8 @@ def nodes(node: Node) -> Iterator[Node]:
 
 def reads(node: Node, want: Window) -> Iterator[tuple[Source, Window]]:
     """The pieces of sources that a piece of a node needs, one for each path to them."""
+    if not volume(want, node.dims):
+        return
     if isinstance(node, Source):
         yield node, want
         return
@@ -387,7 +389,7 @@ def reads(node: Node, want: Window) -> Iterator[tuple[Source, Window]]:
 
 def work(node: Node, want: Window) -> int:
     """Samples that are made on the way to a piece of a node, its own included."""
-    if isinstance(node, Source):
+    if isinstance(node, Source) or not volume(want, node.dims):
         return 0
     have = node.needs(want)
     own = volume(node.widened(want), node.dims)

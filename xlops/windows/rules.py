@@ -1,7 +1,7 @@
 """Window rules: to make this piece of the output I need that piece of the input.
 
 A rule speaks of the dims that its operator acts on; all others pass through. Pieces are
-ranges. Rules are all that has to be known of an operator to run it in pieces.
+ranges; an empty one says that nothing is needed. Rules are all that has to be known of an operator to run it in pieces.
 """
 
 from __future__ import annotations
@@ -121,14 +121,12 @@ class Selection(WindowRule):
     indices: Indices
 
     def needs(self, out: Window, adjoint: bool) -> Window:
-        """From the first to the last sample that is needed; at least one sample."""
+        """From the first to the last sample that is needed; nothing where none is."""
         piece = out[self.dim]
         if not adjoint:
             low, last = self.indices[piece.start], self.indices[piece.stop - 1]
             return {self.dim: slice(int(low), int(last) + 1)}
-        first, end = self.chosen_in(piece)
-        first = min(first, len(self.indices) - 1)
-        return {self.dim: slice(first, max(end, first + 1))}
+        return {self.dim: slice(*self.chosen_in(piece))}
 
     def chosen_in(self, piece: slice) -> tuple[int, int]:
         """Where the samples chosen from a range begin and end among those kept."""
@@ -185,14 +183,14 @@ class Padding(WindowRule):
     reach: Mapping[Hashable, Reach]
 
     def needs(self, out: Window, adjoint: bool) -> Window:
-        """The part of the piece that is not zeros, or the nearest sample."""
+        """The part of the piece that is not zeros; nothing where all of it is."""
         needed = {}
         for dim, (size, before, _) in self.reach.items():
-            shift, limit = (-before, size) if not adjoint else (before, None)
-            low, high = out[dim].start + shift, out[dim].stop + shift
-            if limit is not None:
-                low = min(max(low, 0), limit - 1)
-                high = max(min(high, limit), low + 1)
+            low, high = out[dim].start, out[dim].stop
+            if adjoint:
+                low, high = low + before, high + before
+            else:
+                low, high = (min(max(at - before, 0), size) for at in (low, high))
             needed[dim] = slice(low, high)
         return needed
 
