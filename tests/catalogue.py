@@ -247,6 +247,32 @@ INTEGRALS = [
 ]
 
 SMOOTHING = [
+    Entry("convolution", lambda d: xl.Convolve1D(d.time, [1, 3, -2, 0.5], 1), tasks=3),
+    Entry(
+        "convolution, complex, fft",
+        lambda d: xl.Convolve1D(d.offset, [1j, 2, 3 - 1j], method="fft"),
+        tasks=3,
+    ),
+    Entry(
+        "convolution, long, in pieces",
+        lambda d: xl.Convolve1D(d.depth, np.arange(-9, 5.0), 12, method="overlapadd"),
+    ),
+    Entry(
+        "convolution, each line its own",
+        lambda d: xl.Convolve1D(
+            d.time, W(d, "offset") * xr.DataArray([1, -2, 3], dims="lag"), 1, lag="lag"
+        ),
+    ),
+    Entry(
+        "convolution, two dims",
+        lambda d: xl.ConvolveND(d.depth, d.time, h=np.eye(3, 2), method="direct"),
+        tasks=9,
+    ),
+    Entry(
+        "convolution, two dims, fft",
+        lambda d: xl.ConvolveND(d.depth, d.time, h=1j * np.eye(2, 3) + 1, offset=(1, 0)),
+        tasks=9,
+    ),
     Entry("smoothing", lambda d: xl.Smoothing1D(d.time, 3), "months", tasks=3),
     Entry("smoothing, many samples", lambda d: xl.Smoothing1D(d.offset, 40)),
     Entry(

@@ -15,6 +15,7 @@ from xlops.errors import (
 from xlops.files import open, save  # noqa: A004
 from xlops.operator import LinearOperator
 from xlops.operators.arrangement import Flip, Pad, Roll
+from xlops.operators.convolution import Convolve1D, ConvolveND
 from xlops.operators.derivative import (
     FirstDerivative,
     Gradient,
@@ -48,6 +49,8 @@ __all__ = [
     "Blocks",
     "CausalIntegration",
     "ChunkError",
+    "Convolve1D",
+    "ConvolveND",
     "DTypeError",
     "DataError",
     "Diagonal",
