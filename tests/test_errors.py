@@ -1304,8 +1304,11 @@ def test_big_endian(gather, dtype, where):
         assert y.dtype == expected.dtype
         assert y.values.dtype == y.dtype
         assert y.dtype.isnative
-        np.testing.assert_array_equal(y.values, expected.values)
-        np.testing.assert_array_equal((A.H @ y).values, (A.H @ expected).values)
+        # Transforms of many rows at a time round otherwise than those of few.
+        atol = 8 * np.finfo(y.dtype).eps if A is F else 0.0
+        np.testing.assert_allclose(y.values, expected.values, rtol=0, atol=atol)
+        back, given_back = (A.H @ y).values, (A.H @ expected).values
+        np.testing.assert_allclose(back, given_back, rtol=0, atol=4 * atol)
     weights = xl.Diagonal(gather.astype(">f8")) @ gather
     np.testing.assert_array_equal(weights.values, gather.values**2)
 

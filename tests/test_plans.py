@@ -88,7 +88,7 @@ def test_what_a_piece_depends_on_is_among_its_reads(data):
         assert leaf is x
         assert set(part) == set(x.dims)
         for dim, piece in part.items():
-            assert 0 <= piece.start < piece.stop <= x.sizes[dim]
+            assert 0 <= piece.start <= piece.stop <= x.sizes[dim]
         found[tuple(part[dim] for dim in x.dims)] = True
     # What lies outside of them may be anything.
     results = []

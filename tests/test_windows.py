@@ -83,9 +83,9 @@ def test_what_a_piece_reads_is_in_what_it_needs(kind, data):
         part = needed[dim]
         assert type(part.start) is type(part.stop) is int
         assert part.step is None
-        assert 0 <= part.start < part.stop <= size  # never empty
+        assert 0 <= part.start <= part.stop <= size
         if box is None:
-            assert part.stop == part.start + 1 or not case.exact
+            assert part.start == part.stop or not case.exact  # nothing
         elif case.exact:
             assert (part.start, part.stop) == box
         else:
@@ -135,6 +135,26 @@ def test_what_rules_say_of_whole_dims(kind, data):
     # Partial results add up to the whole: nothing else ties their samples together.
     for dim in rule.adds(adjoint):
         assert dim not in made
+
+
+@every_rule
+@settings
+@given(st.data())
+def test_a_part_of_a_piece_needs_no_more(kind, data):
+    """Tiles of a chunk read what was read for the chunk."""
+    case, adjoint = data.draw(acting(kind))
+    _, made = case.sides(adjoint)
+    want = data.draw(window(made))
+    inner = {
+        dim: slice(part.start + inside.start, part.start + inside.stop)
+        for dim, part in want.items()
+        for inside in [data.draw(piece(part.stop - part.start))]
+    }
+    both = case.rule.needs(want, adjoint)
+    for dim, part in case.rule.needs(inner, adjoint).items():
+        if part.start < part.stop:
+            assert both[dim].start <= part.start
+            assert part.stop <= both[dim].stop
 
 
 @every_rule
@@ -205,8 +225,17 @@ def test_padding_adds_to_the_first_and_last_chunk(chunks, before, after):
     expected[0] += before
     expected[-1] += after
     assert made == tuple(expected)
-    # Each chunk needs its own samples; only zeros: none, so that the nearest stands in.
     assert rule.chunks({"x": made}, True)["x"] == chunks
+
+
+def test_zeros_need_nothing():
+    rule = Padding({"x": Reach(5, 3, 2)})
+    for piece_of_zeros in (slice(0, 3), slice(1, 2), slice(8, 10)):
+        needed = rule.needs({"x": piece_of_zeros}, False)["x"]
+        assert needed.start == needed.stop
+    rule = Selection("x", 9, np.array([2, 6]))
+    needed = rule.needs({"x": slice(3, 6)}, True)["x"]
+    assert needed.start == needed.stop
 
 
 def test_reversal_reverses_chunks():

@@ -1,7 +1,8 @@
 """Window rules: to make this piece of the output I need that piece of the input.
 
 A rule speaks of the dims that its operator acts on; all others pass through. Pieces are
-ranges; an empty one says that nothing is needed. Rules are all that has to be known of an operator to run it in pieces.
+ranges; an empty one says that nothing is needed. Rules are all that has to be known of an
+operator to run it in pieces.
 """
 
 from __future__ import annotations
