@@ -337,7 +337,8 @@ def _transformed(
     rows = out.shape[: out.ndim - ndim]
     is_real = x.dtype.kind != "c" and taps.dtype.kind != "c"
     kind = out.dtype
-    shape, read, write = [], [], []
+    response_kind = np.result_type(kind, np.complex64)
+    shape, write = [], []
     for lag, size, h, w in zip(
         first, taps.shape[taps.ndim - ndim :], have, want, strict=True
     ):
@@ -349,7 +350,6 @@ def _transformed(
         shift = w.start - h.start
         least = max(length + max(before, after), shift + w.stop - w.start, 1)
         shape.append(next_fast_len(least, real=is_real))
-        read.append(slice(0, length))
         write.append((shift, w.stop - w.start))
     axes = tuple(range(len(rows), len(rows) + ndim))
     count = max(1, PIECE // math.prod(shape))
@@ -360,6 +360,10 @@ def _transformed(
             response = _spectrum(taps, first, shape, kind, is_real)
             if spectra is not None and len(spectra) < 16:
                 spectra[key] = response
+    # Memory for one piece, used again for the next.
+    half = (*shape[:-1], shape[-1] // 2 + 1)
+    memory = np.empty(count * math.prod(shape), kind)
+    spare = np.empty(count * math.prod(half) if is_real else 0, response_kind)
     for piece in _pieces(rows, count):
         size = [p.stop - p.start for p in piece]
         if taps.ndim > ndim:
@@ -367,12 +371,10 @@ def _transformed(
                 p if n > 1 else slice(None) for p, n in zip(piece, taps.shape, strict=False)
             )
             response = _spectrum(taps[cut], first, shape, kind, is_real)
-        padded = np.zeros((*size, *shape), kind)
-        entry: Any = (..., *read)
-        padded[entry] = x[piece]
+        padded = memory[: math.prod(size) * math.prod(shape)].reshape(*size, *shape)
+        _fill_up(padded, x[piece], axes)
         if is_real:
-            half = (*size, *shape[:-1], shape[-1] // 2 + 1)
-            values = np.empty(half, np.result_type(kind, np.complex64))
+            values = spare[: math.prod(size) * math.prod(half)].reshape(*size, *half)
             by.r2c(padded, values, axes, "none")
             values *= response
             by.c2r(values, padded, axes, "1/n")
@@ -387,6 +389,17 @@ def _transformed(
             index: Any = (*(slice(None),) * axis, slice(shift, shift + length))
             padded = padded[index]
         out[piece] = padded
+
+
+def _fill_up(padded: NDArray, x: NDArray, axes: Sequence[int]) -> None:
+    """Fill an array with x and zeros after it."""
+    kept: list[Any] = [slice(None)] * x.ndim
+    for axis in axes:
+        after = kept.copy()
+        after[axis] = slice(x.shape[axis], None)
+        padded[tuple(after)] = 0
+        kept[axis] = slice(0, x.shape[axis])
+    padded[tuple(kept)] = x
 
 
 def _spectrum(
