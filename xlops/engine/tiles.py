@@ -14,6 +14,7 @@ from xlops.engine.evaluate import Piece, Readers, Scratch, evaluate
 from xlops.engine.stages import Stage, Stages
 from xlops.windows.pieces import Array, NDArray, Window, full, volume
 from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
+from xlops.windows.rules import Stencil
 
 __all__ = ["Tiles", "fill", "scratch_bytes", "tiles_of"]
 
@@ -123,7 +124,9 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     fixed = uncut(node)
     streams = not fixed and all(isinstance(child, Source) for child in node.children)
     # What sources are read twice costs little, what is computed twice does.
-    extra = dict.fromkeys(node.dims, 0) if streams else halo(node)
+    extra = halo(node)
+    if streams and not _works_on_halo(node):
+        extra = dict.fromkeys(node.dims, 0)
     item = max(n.dtype.itemsize for n in nodes(node))
     whole = math.prod(sizes.values()) * item
     target = max(STREAM_BYTES if streams else TILE_BYTES, 1)
@@ -153,6 +156,13 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     return [
         dict(zip(node.dims, pieces, strict=True)) for pieces in itertools.product(*cuts)
     ]
+
+
+def _works_on_halo(node: Node) -> bool:
+    return any(
+        isinstance(n, Apply) and isinstance(n.window, Stencil) and n.window.works_on_halo
+        for n in nodes(node)
+    )
 
 
 def footprint(node: Node, want: Window) -> float:

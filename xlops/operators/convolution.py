@@ -221,11 +221,12 @@ class _Convolved(Elementary):
             **{dim: Reach(shared.sizes[dim], 0, 0) for dim in filter_.shared},
         }
         same = turned.first == filter_.first and np.array_equal(turned.taps, filter_.taps)
+        kernel = _kernel(filter_, sizes, method)
         super().__init__(
             space,
             space,
-            window=Stencil(reach),
-            forward=_kernel(filter_, sizes, method),
+            window=Stencil(reach, works_on_halo=not isinstance(kernel, Banded)),
+            forward=kernel,
             adjoint=_kernel(turned, sizes, method),
             gain=gain,
             params={

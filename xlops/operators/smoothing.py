@@ -101,6 +101,7 @@ def _along(axis: Axis, count: int) -> tuple[Stencil, Kernel]:
     reach = min(count // 2, size - 1)
     window = Stencil({dim: Reach(size, reach, reach)})
     if reach > FEW // 2:
+        window = Stencil(window.reach, works_on_halo=True)
         return window, _Means(dim, reach, 1.0 / count)
     from xlops.kernels.stencil import Band
 

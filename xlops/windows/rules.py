@@ -88,9 +88,12 @@ class Stencil(WindowRule):
     reach : mapping of Hashable to Reach
         How far the forward operator reaches along each dim; the adjoint reaches as far
         to the other side.
+    works_on_halo : bool
+        Whether the halo costs work, as in a Fourier transform, and is not only read.
     """
 
     reach: Mapping[Hashable, Reach]
+    works_on_halo: bool = False
 
     def needs(self, out: Window, adjoint: bool) -> Window:
         """The piece with its halo."""
