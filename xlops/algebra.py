@@ -113,6 +113,7 @@ class Product(LinearOperator):
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
+        x = of_kind(x, self, not adjoint)
         return of_kind(second._plan(first._plan(x, adjoint), adjoint), self, adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
@@ -290,7 +291,11 @@ def _composed_gain(outer: LinearOperator, inner: LinearOperator) -> Gains:
 
 
 def of_kind(x: Plan, operator: LinearOperator, adjoint: bool) -> Plan:
-    """A result as the operator's side says: the real part where members are real."""
+    """What makes members of a side of an operator: the real part where they are real.
+
+    Results belong to the range (of the adjoint: to the domain); what goes in, to the
+    other side. Inside of a sum it may be complex all the same.
+    """
     side = operator.domain if adjoint else operator.range
     if isinstance(side, Blocks):
         assert isinstance(x, dict)
@@ -374,6 +379,7 @@ class Sum(LinearOperator):
         return str(tokenize("sum", [term.token for term in self.terms]))
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
+        x = of_kind(x, self, not adjoint)
         return of_kind(summed(t._plan(x, adjoint) for t in self.terms), self, adjoint)
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:

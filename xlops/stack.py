@@ -98,6 +98,7 @@ class VStack(LinearOperator):
         return str(tokenize("vstack", [(k, o.token) for k, o in self.operators.items()]))
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
+        x = of_kind(x, self, not adjoint)
         if not adjoint:
             blocks: dict[str, Node] = {}
             for key, operator in self.operators.items():

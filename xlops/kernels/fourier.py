@@ -25,6 +25,12 @@ Norm: TypeAlias = Literal["ortho", "none", "1/n"]
 Runs: TypeAlias = tuple[tuple[slice, slice], ...]
 
 
+# SciPy gives real transforms in new arrays. They are small enough to come from memory that
+# malloc keeps: larger ones are fetched from the system and given back for each tile, and
+# filling fresh pages takes longer than the transform.
+PIECE_BYTES = 2**16
+
+
 # --- engines --------------------------------------------------------------------------
 
 
@@ -102,14 +108,34 @@ class _Scipy(Engine):
             out[...] = result
 
     def r2c(self, x: NDArray, out: NDArray, axes: Sequence[int], norm: Norm) -> None:
-        out[...] = self._fft.rfftn(x, axes=axes, norm=self._norms[norm], workers=1)
+        *others, last = axes
+        factor = self._norms[norm]
+        for i in _pieces(out, last):
+            out[i] = self._fft.rfft(x[i], axis=last, norm=factor, workers=1)
+        if others:
+            self.c2c(out, out, others, True, norm)
 
     def c2r(self, x: NDArray, out: NDArray, axes: Sequence[int], norm: Norm) -> None:
         *others, last = axes
-        options = {"norm": self._back[norm], "overwrite_x": True, "workers": 1}
-        if others:  # in place; all at once would make one more copy
-            x = self._fft.ifftn(x, axes=others, **options)
-        out[...] = self._fft.irfft(x, n=out.shape[last], axis=last, **options)
+        factor, n = self._back[norm], out.shape[last]
+        if others:
+            self.c2c(x, x, others, False, norm)
+        for i in _pieces(out, last):
+            out[i] = self._fft.irfft(x[i], n=n, axis=last, norm=factor, workers=1)
+
+
+def _pieces(out: NDArray, axis: int) -> Iterator[tuple[slice, ...]]:
+    """Pieces of an array along one of the axes outside of `axis` in memory."""
+    strides = [abs(stride) for stride in out.strides]
+    outside = [i for i, n in enumerate(out.shape) if n > 1 and strides[i] > strides[axis]]
+    if not outside:
+        yield (slice(None),) * out.ndim
+        return
+    cut = max(outside, key=lambda i: out.shape[i])
+    n = out.shape[cut]
+    step = max(1, n * PIECE_BYTES // out.nbytes)
+    for low in range(0, n, step):
+        yield _index(out.ndim, (cut,), (slice(low, low + step),))
 
 
 @functools.cache
