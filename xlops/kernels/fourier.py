@@ -25,10 +25,10 @@ Norm: TypeAlias = Literal["ortho", "none", "1/n"]
 Runs: TypeAlias = tuple[tuple[slice, slice], ...]
 
 
-# SciPy gives real transforms in new arrays. They are small enough to come from memory that
-# malloc keeps: larger ones are fetched from the system and given back for each tile, and
-# filling fresh pages takes longer than the transform.
-PIECE_BYTES = 2**16
+# SciPy gives real transforms in new arrays. These are small enough to come from memory that
+# malloc keeps (128 KiB at first): larger ones may be fetched from the system and given back
+# tile by tile, and touching fresh pages can take longer than the transform.
+PIECE_BYTES = 3 * 2**15
 
 
 # --- engines --------------------------------------------------------------------------
