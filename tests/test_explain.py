@@ -4,6 +4,7 @@ import collections
 import tracemalloc
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -202,7 +203,7 @@ def test_errors_come_before(d):
 
 def test_chunks_that_cost_least():
     def of(**sizes):
-        return xr.DataArray(np.broadcast_to(0.0, tuple(sizes.values())), dims=tuple(sizes))
+        return xr.DataArray(da.zeros(tuple(sizes.values())), dims=tuple(sizes))
 
     x = of(shot=1000, offset=500, time=2000)  # 8 GB
     chunks = D1(x.time).chunks_for(x)

@@ -615,4 +615,5 @@ def raised(operator: LinearOperator, power: Any) -> LinearOperator:
 def bracketed(operator: LinearOperator, sums: bool = False) -> str:
     """The name of an operator as part of a longer one."""
     composed = (Sum,) if sums else (Sum, Product, Scaled)
-    return f"({operator})" if isinstance(operator, composed) else str(operator)
+    # Subclasses have names of their own.
+    return f"({operator})" if type(operator) in composed else str(operator)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xlops import units
 from xlops.axis import Axis
+from xlops.engine import is_lazy
 from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, listed, shown
+from xlops.labeling import plain
 from xlops.space import Space
+from xlops.units import ONE, Gain
+from xlops.windows.pieces import Array
 
-__all__ = ["about", "along", "along_each", "called", "choice"]
+__all__ = ["about", "along", "along_each", "called", "choice", "weights_of"]
 
 
 def along(coord: Any, who: str) -> tuple[Space, Axis]:
@@ -91,3 +96,26 @@ def choice(value: Any, choices: tuple[Any, ...], what: str, who: str) -> None:
     if not isinstance(value, (str, int, np.bool_)) or value not in choices:
         allowed = ", ".join(map(repr, choices))
         raise ArgumentError(f"{who}: {what} must be one of {allowed}, got {shown(value)}")
+
+
+def weights_of(weights: Any, who: str, kinds: str) -> tuple[Array, Gain]:
+    """The plain array inside weights, and their unit; reads nothing of lazy ones."""
+    if not isinstance(weights, xr.DataArray):
+        raise DTypeError(
+            f"{who} is built from a DataArray, got {type(weights).__name__}; name its "
+            "dims with xr.DataArray(values, dims=…, coords=…)"
+        )
+    if weights.dtype.kind not in kinds:
+        wanted = "True and False" if kinds == "b" else "numbers"
+        raise DTypeError(f"{who} is built from {wanted}, got {weights.dtype}")
+    if 0 in weights.shape:
+        raise LabelError(f"{who} is built from an empty array ({dict(weights.sizes)})")
+    data, gain = units.split(weights.data)
+    text = weights.attrs.get("units")
+    if gain is None:
+        gain = Gain.of(text) if isinstance(text, str) else ONE
+    data = plain(data, f"{who} is built from")
+    if not is_lazy(data):
+        data = data.copy()  # operators are immutable, whatever happens to the weights
+    dims: tuple[Hashable, ...] = weights.dims
+    return Array(data, dims), gain

@@ -13,8 +13,7 @@ import xarray as xr
 from xlops.errors import ArgumentError, DTypeError, LabelError, listed, shown
 from xlops.kernels import matrix as kernels
 from xlops.operator import Elementary
-from xlops.operators.common import about, along, called
-from xlops.operators.pointwise import _weights
+from xlops.operators.common import about, along, called, weights_of
 from xlops.space import Labeled, Space
 from xlops.units import ONE
 from xlops.windows.pieces import Array, Block, NDArray, Sizes, Window, floating, placed
@@ -120,7 +119,7 @@ class MatrixMult(Elementary):
             )
         shared, made, summed = _roles(A.dims, over, makes, who)
         # In memory as products read it: it is copied anyway.
-        array, gain = _weights(A.transpose(*shared, *made, *summed), who, "biufc")
+        array, gain = weights_of(A.transpose(*shared, *made, *summed), who, "biufc")
         if array.data.dtype.itemsize > (16 if array.data.dtype.kind == "c" else 8):
             raise DTypeError(
                 f"{who} computes in single or double precision, the matrix is "

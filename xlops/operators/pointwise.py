@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
-from xlops import units
-from xlops.engine import is_lazy
-from xlops.errors import DTypeError, LabelError
-from xlops.labeling import plain
 from xlops.operator import Elementary, offer
-from xlops.operators.common import about, called
+from xlops.operators.common import about, called, weights_of
 from xlops.space import Labeled, Space
-from xlops.units import ONE, Gain
-from xlops.windows.pieces import Array, Block, NDArray
+from xlops.windows.pieces import Block, NDArray
 from xlops.windows.rules import Pointwise, Whole
 
 __all__ = ["Diagonal", "Identity", "Mask", "Zero"]
@@ -151,7 +143,7 @@ class Diagonal(Elementary):
     """
 
     def __init__(self, weights: xr.DataArray, *, name: str | None = None) -> None:
-        array, gain = _weights(weights, "Diagonal", "biufc")
+        array, gain = weights_of(weights, "Diagonal", "biufc")
         is_complex = array.data.dtype.kind == "c"
         with about(called(name, "Diagonal")):
             space = Space.of(weights, kind="complex" if is_complex else "any")
@@ -216,7 +208,7 @@ class Mask(Elementary):
     """
 
     def __init__(self, keep: xr.DataArray, *, name: str | None = None) -> None:
-        array, _ = _weights(keep, "Mask", "b")
+        array, _ = weights_of(keep, "Mask", "b")
         with about(called(name, "Mask")):
             space = Space.of(keep)
         super().__init__(
@@ -236,26 +228,3 @@ class Mask(Elementary):
 def _masked(block: Block, out: NDArray) -> None:
     out[...] = 0
     np.copyto(out, block.data, where=block.weight())
-
-
-def _weights(weights: Any, who: str, kinds: str) -> tuple[Array, Gain]:
-    """The plain array inside weights, and their unit; reads nothing of lazy ones."""
-    if not isinstance(weights, xr.DataArray):
-        raise DTypeError(
-            f"{who} is built from a DataArray, got {type(weights).__name__}; name its "
-            "dims with xr.DataArray(values, dims=…, coords=…)"
-        )
-    if weights.dtype.kind not in kinds:
-        wanted = "True and False" if kinds == "b" else "numbers"
-        raise DTypeError(f"{who} is built from {wanted}, got {weights.dtype}")
-    if 0 in weights.shape:
-        raise LabelError(f"{who} is built from an empty array ({dict(weights.sizes)})")
-    data, gain = units.split(weights.data)
-    text = weights.attrs.get("units")
-    if gain is None:
-        gain = Gain.of(text) if isinstance(text, str) else ONE
-    data = plain(data, f"{who} is built from")
-    if not is_lazy(data):
-        data = data.copy()  # operators are immutable, whatever happens to the weights
-    dims: tuple[Hashable, ...] = weights.dims
-    return Array(data, dims), gain
