@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xlops as xl
-from tests.steps import Case, Reference, outer, plans, step_of, window
+from tests.steps import Reference, plans, window
 from xlops.kernels.stencil import Band
 from xlops.windows.banded import Banded
 from xlops.windows.pieces import Array, Block, full
@@ -42,34 +42,35 @@ def source(dtype="float64", **sizes):
     return Source(tuple(sizes), sizes, np.dtype(dtype))
 
 
-def stencil(node, *reaches, adjoint=False, factor=1.0, seed=0):
+def unmade(*_):
+    raise AssertionError("nothing is computed here")
+
+
+def step(rule, domain, range_):
+    """A step that is only planned."""
+    return Step("step", lambda: "step", domain, range_, rule, unmade, unmade)
+
+
+def stencil(node, *reaches, adjoint=False, factor=1.0):
     """A stencil of reaches (dim, before, after) on a node."""
     reach = {d: Reach(node.sizes[d], before, after) for d, before, after in reaches}
     own = {d: node.sizes[d] for d in reach}
-    pattern = np.ones((*own.values(), *own.values()), dtype=bool)
-    step, _ = step_of(Case(Stencil(reach), own, own, pattern), seed)
-    return Apply(step, adjoint, node, factor)
+    return Apply(step(Stencil(reach), own, own), adjoint, node, factor)
 
 
 def whole(node, domain, range_, adjoint=False, rule=Whole):
     """A step that needs all of some dims."""
-    domain, range_ = dict(domain), dict(range_)
-    pattern = np.ones((*range_.values(), *domain.values()), dtype=bool)
-    step, _ = step_of(Case(rule(domain, range_), domain, range_, pattern), 0)
-    return Apply(step, adjoint, node)
+    return Apply(step(rule(domain, range_), domain, range_), adjoint, node)
 
 
 def scan(node, dim):
     own = {dim: node.sizes[dim]}
-    step, _ = step_of(Case(Scan(dim, own[dim]), own, own, np.eye(own[dim]) > 0), 0)
-    return Apply(step, False, node)
+    return Apply(step(Scan(dim, own[dim]), own, own), False, node)
 
 
 def pointwise(node, *dims):
     own = {dim: node.sizes[dim] for dim in dims}
-    pattern = outer([np.eye(n) > 0 for n in own.values()])
-    step, _ = step_of(Case(Pointwise(), own, own, pattern), 0)
-    return Apply(step, False, node)
+    return Apply(step(Pointwise(), own, own), False, node)
 
 
 # --- what a piece reads ---------------------------------------------------------------
@@ -171,17 +172,17 @@ def test_adjoint_steps_read_to_the_other_side():
 def test_weights_that_are_sources_are_read_where_the_piece_lies():
     x, w = source(t=10, u=4), source(t=10)
     node = pointwise(x, "t", "u")
-    step = dataclasses.replace(node.step, weights=(w,))
-    node = Apply(step, False, x)
+    weighed = dataclasses.replace(node.step, weights=(w,))
+    node = Apply(weighed, False, x)
     want = {"t": slice(2, 5), "u": slice(0, 1)}
     found = dict(reads(node, want))
     assert found[x] == want
     assert found[w]["t"] == slice(2, 5)
     g = source(r=3, t=10)  # a matrix between two dims
     node = whole(x, {"t": 10}, {"r": 3}, rule=Contraction)
-    step = dataclasses.replace(node.step, weights=(g,))
+    weighed = dataclasses.replace(node.step, weights=(g,))
     want = {"r": slice(1, 2), "u": slice(0, 4)}
-    found = dict(reads(Apply(step, False, x), want))
+    found = dict(reads(Apply(weighed, False, x), want))
     assert {d: found[g][d] for d in g.dims} == {"r": slice(1, 2), "t": slice(0, 10)}
 
 
@@ -366,7 +367,7 @@ def banded(node, dim, offsets, weights, factor=1.0):
     band = Band.constant(node.sizes[dim], offsets, weights)
     before, after = band.reach
     own = {dim: node.sizes[dim]}
-    step = Step(
+    along = Step(
         name="band",
         token=lambda: "band",
         domain=own,
@@ -375,7 +376,7 @@ def banded(node, dim, offsets, weights, factor=1.0):
         forward=Banded(((dim, band),)),
         adjoint=Banded(((dim, band.transposed),)),
     )
-    return Apply(step, False, node, factor), band.dense()
+    return Apply(along, False, node, factor), band.dense()
 
 
 def test_bands_of_one_source_are_one_pass():
