@@ -19,6 +19,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import xarray as xr
+from dask.task_spec import DataNode
 
 import xlops as xl
 from tests.steps import LARGEST, RULES, Case, Reference, cut, plans, product, step_of
@@ -696,6 +697,38 @@ def test_a_cluster():
         y, z = dask.compute(A @ lazy, stack.gram @ lazy)
     np.testing.assert_allclose(y.values, (A @ x).values, rtol=0, atol=1e-11)
     np.testing.assert_allclose(z.values, (stack.gram @ x).values, rtol=0, atol=1e-10)
+
+
+def test_plans_travel_between_workers():
+    """A cluster takes what travels apart and puts it together again, node by node."""
+    from distributed.protocol import to_serialize
+    from distributed.protocol.core import dumps, loads
+
+    x = xr.DataArray(np.random.default_rng(0).standard_normal((8, 6)), dims=("a", "b"))
+    lazy = x.chunk(a=3, b=2)
+    weights = x.chunk(a=2)
+    for A in (
+        xl.Laplacian(x.a, x.b),
+        xl.Diagonal(weights) @ xl.CausalIntegration(x.a),
+        xl.MatrixMult(weights.rename(b="c"), "a"),
+    ):
+        for B, given in ((A, lazy), (A.H, (A @ x).chunk())):
+            y = B @ given
+            graph = {}
+            for key, node in y.__dask_graph__().items():
+                value = getattr(node, "value", None)
+                if str(key).endswith("-plan"):
+                    value = loads(dumps({"x": to_serialize(value)}))["x"]
+                    node = DataNode(key, value)
+                graph[key] = node
+            again = da.Array(graph, y.data.name, y.data.chunks, dtype=y.dtype).compute()
+            np.testing.assert_allclose(again, y.values, rtol=0, atol=1e-12)
+
+
+def test_byte_order_of_rolled_samples():
+    x = xr.DataArray(np.arange(6, dtype=">i8"), dims="a")
+    A = xl.Roll(x.a, 2)
+    assert (A @ x).dtype == (A @ x.chunk(a=2)).dtype == np.dtype(np.int64)
 
 
 def test_tiles_of_many_threads_at_once():

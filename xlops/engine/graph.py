@@ -266,7 +266,8 @@ def _reordered(node: Apply, arrays: dict[Source, Array]) -> Array:
     (dim,) = node.window.domain
     index = [slice(None)] * array.data.ndim
     index[array.dims.index(dim)] = node.window.order(node.adjoint)  # type: ignore[call-overload]
-    return Array(array.data[tuple(index)], array.dims)
+    data = array.data[tuple(index)]
+    return Array(data.astype(node.dtype, copy=False), array.dims)
 
 
 def _report_rechunk(before: Array, after: Array, dims: frozenset[Hashable]) -> Report:
@@ -345,7 +346,7 @@ class _Layer:
         node = stage.node
         self.chunks = _chunks(node, stage.arrays)
         self.node, self._stage = node, stage
-        self.sources = [source for source in _sources(node) if source in stage.arrays]
+        self.sources = _sources(node)
         self.arrays = [stage.arrays[source] for source in self.sources]
         self.slots = {source: slot for slot, source in enumerate(self.sources)}
         names = {s: (a.data.name, a.dims) for s, a in stage.arrays.items()}
@@ -356,9 +357,7 @@ class _Layer:
         ]
         self._covers: dict[Any, list[_Part]] = {}
         plan_key = f"{self.name}-plan"
-        self.tasks: dict[Any, Any] = {
-            plan_key: DataNode(plan_key, (_slim(node), tuple(self.sources)))
-        }
+        self.tasks: dict[Any, Any] = {plan_key: DataNode(plan_key, _slim(node))}
         self.plan_key = plan_key
         self._kinds: collections.Counter[str] = collections.Counter()
         self._readers: collections.Counter[Any] = collections.Counter()
@@ -630,17 +629,16 @@ def _named(node: Node) -> str:
 
 
 def _piece(
-    plan: tuple[Node, tuple[Source, ...]],
+    node: Node,
     ranges: Ranges,
     layout: Sequence[tuple[int, Index]],
     part: Sequence[tuple[Hashable, int, int]] | None,
     *arrays: NDArray,
 ) -> NDArray:
     """A chunk of the result, or what a part of the input adds to it."""
-    node, sources = plan
     want = _window(node, ranges)
     carry = arrays[0] if len(arrays) > len(layout) else None
-    readers = _readers(sources, layout, arrays[len(arrays) - len(layout) :])
+    readers = _readers(node, layout, arrays[len(arrays) - len(layout) :])
     out = np.empty(shape_of(want, node.dims), node.dtype)
     with threads.limited(node):
         if part is not None:
@@ -653,18 +651,17 @@ def _piece(
 
 
 def _total(
-    plan: tuple[Node, tuple[Source, ...]],
+    node: Node,
     ranges: Ranges,
     layout: Sequence[tuple[int, Index]],
     part: Sequence[tuple[Hashable, int, int]],
     *arrays: NDArray,
 ) -> NDArray:
     """What a chunk adds to a running value: one sample along the axis."""
-    node, sources = plan
     assert isinstance(node, Apply) and node.step.totals is not None
     want = _window(node, ranges)
     (dim, low, high), scratch = part[0], Scratch()
-    readers = _readers(sources, layout, arrays)
+    readers = _readers(node, layout, arrays)
     block = block_of(node, want, readers, scratch, {dim: slice(low, high)})
     shape = [1 if d == dim else want[d].stop - want[d].start for d in node.dims]
     # Running values are added up many times: in double precision.
@@ -679,10 +676,11 @@ def _window(node: Node, ranges: Ranges) -> dict[Hashable, slice]:
 
 
 def _readers(
-    sources: Sequence[Source],
+    node: Node,
     layout: Sequence[tuple[int, Index]],
     arrays: Sequence[NDArray],
 ) -> Readers:
+    sources = _sources(node)  # in the order in which the layer has them
     pieces: dict[Source, list[Piece]] = {}
     for (slot, starts), array in zip(layout, arrays, strict=True):
         source = sources[slot]

@@ -122,7 +122,7 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     """
     sizes = {dim: want[dim].stop - want[dim].start for dim in node.dims}
     fixed = uncut(node)
-    streams = not fixed and all(isinstance(child, Source) for child in node.children)
+    streams = not fixed and _reads_sources(node)
     # What sources are read twice costs little, what is computed twice does.
     extra = halo(node)
     if streams and not _works_on_halo(node):
@@ -156,6 +156,12 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     return [
         dict(zip(node.dims, pieces, strict=True)) for pieces in itertools.product(*cuts)
     ]
+
+
+def _reads_sources(node: Node) -> bool:
+    """Whether nothing is on the way from the sources to a node, or to its terms."""
+    terms = node.terms if isinstance(node, Total) else (node,)
+    return all(isinstance(n, Source) for term in terms for n in term.children)
 
 
 def _works_on_halo(node: Node) -> bool:
