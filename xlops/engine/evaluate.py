@@ -101,6 +101,12 @@ class Piece:
         """The piece, where it lies in this one."""
         return self._cut(window) if self.holds(window) else None
 
+    def extent(self, dim: Hashable) -> tuple[int, int]:
+        """Where the piece starts and ends along a dim."""
+        at = self.dims.index(dim)
+        start = self.starts[at]
+        return start, start + int(self.data.shape[at])
+
     def holds(self, window: Window) -> bool:
         """Whether all of a window lies in this piece."""
         return all(

@@ -20,7 +20,7 @@ from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Pieces, Readers, Scratch, block_of, evaluate
 from xlops.engine.lazy import in_one_piece, is_lazy, like_weights, without_empty_chunks
 from xlops.engine.stages import Stage, Stages
-from xlops.engine.tiles import fill, scratch_bytes, tiles_of
+from xlops.engine.tiles import fill, reads_sources, scratch_bytes, tiles_of
 from xlops.windows.pieces import (
     Array,
     Chunks,
@@ -540,7 +540,7 @@ class _Layer:
             return 0
         shape = shape_of(want, node.dims)
         if shape not in self._scratches:
-            tile = want if part else max(_tiles(node, dict(want), 1), key=_size(node))
+            tile = want if part else max(_tiles(node, dict(want)), key=_size(node))
             self._scratches[shape] = scratch_bytes(node, tile)
         return self._scratches[shape]
 
@@ -646,7 +646,7 @@ def _piece(
             evaluate(node, want, readers, out, Scratch(), window, carry)
         else:
             origin = [low for low, _ in ranges]
-            fill(node, _tiles(node, want, len(arrays)), readers, out, origin)
+            fill(node, _tiles(node, want, readers), readers, out, origin)
     return out
 
 
@@ -692,22 +692,38 @@ def _readers(
     }
 
 
-def _tiles(node: Node, want: dict[Hashable, slice], pieces: int) -> list[Window]:
-    """A chunk cut into tiles: those inside read one piece, as it is."""
-    bytes_ = volume(want, node.dims) * node.dtype.itemsize
-    if bytes_ <= SMALL_CHUNK:
+def _tiles(
+    node: Node, want: dict[Hashable, slice], readers: Readers | None = None
+) -> list[Window]:
+    """A chunk cut into tiles.
+
+    A step alone works on what lies inside without its halo, so that it reads the chunk
+    itself; what a chain needs is put together tile by tile, in cache.
+    """
+    if volume(want, node.dims) * node.dtype.itemsize <= SMALL_CHUNK:
         return [want]
-    chain = any(not isinstance(child, Source) for child in node.children)
-    tiles: list[Window] = tiles_of(node, want) if chain else [want]
-    if pieces == 1:
-        return list(tiles)
+    if not reads_sources(node):
+        return tiles_of(node, want)
+    return list(_cut_at(want, _borders(node, want, readers or {})))
+
+
+def _borders(
+    node: Node, want: dict[Hashable, slice], readers: Readers
+) -> dict[Hashable, tuple[int, int]]:
+    """Along dims with neighbours: from where to where a piece reads one chunk only."""
     extra = halo(node)
-    borders = {
-        dim: (want[dim].start + extra[dim], want[dim].stop - extra[dim])
-        for dim in node.dims
-        if extra[dim] and want[dim].stop - want[dim].start > 2 * extra[dim]
-    }
-    return [small for tile in tiles for small in _cut_at(tile, borders)]
+    parts = [
+        p for r in readers.values() for p in (r.pieces if isinstance(r, Pieces) else [])
+    ]
+    borders = {}
+    for dim in node.dims:
+        ends = [part.extent(dim) for part in parts if dim in part.dims]
+        before = max((want[dim].start - low for low, _ in ends), default=0)
+        after = max((high - want[dim].stop for _, high in ends), default=0)
+        before, after = (min(max(n, 0), extra[dim]) for n in (before, after))
+        if 0 < before + after < want[dim].stop - want[dim].start:
+            borders[dim] = (want[dim].start + before, want[dim].stop - after)
+    return borders
 
 
 def _cut_at(tile: Window, borders: dict[Hashable, tuple[int, int]]) -> Iterable[Window]:

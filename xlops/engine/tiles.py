@@ -16,7 +16,7 @@ from xlops.windows.pieces import Array, NDArray, Window, full, volume
 from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
 from xlops.windows.rules import Stencil
 
-__all__ = ["Tiles", "fill", "scratch_bytes", "tiles_of"]
+__all__ = ["Tiles", "fill", "reads_sources", "scratch_bytes", "tiles_of"]
 
 # Bytes of a tile: where there are results on the way, all of them should stay in cache;
 # where there are none, tiles only share out the work.
@@ -122,7 +122,7 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     """
     sizes = {dim: want[dim].stop - want[dim].start for dim in node.dims}
     fixed = uncut(node)
-    streams = not fixed and _reads_sources(node)
+    streams = not fixed and reads_sources(node)
     # What sources are read twice costs little, what is computed twice does.
     extra = halo(node)
     if streams and not _works_on_halo(node):
@@ -158,7 +158,7 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     ]
 
 
-def _reads_sources(node: Node) -> bool:
+def reads_sources(node: Node) -> bool:
     """Whether nothing is on the way from the sources to a node, or to its terms."""
     terms = node.terms if isinstance(node, Total) else (node,)
     return all(isinstance(n, Source) for term in terms for n in term.children)
