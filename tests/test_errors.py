@@ -323,8 +323,10 @@ def test_blocks_that_do_not_meet(gather):
         W.H @ V
     with refused(xl.LabelError, ValueError, "blocks", "do not meet"):
         xl.Identity(gather.time) @ V
-    with refused(xl.LabelError, ValueError, "do not add"):
-        V + V
+    with refused(xl.LabelError, ValueError, "cannot be added", "a (", "c ("):
+        V + W
+    with refused(xl.LabelError, ValueError, "cannot be added"):
+        V + xl.Identity(gather.time)
 
 
 def test_blocks_that_are_missing_or_too_many(gather):

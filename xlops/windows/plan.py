@@ -218,10 +218,17 @@ class Apply(Node):
         return Apply(self.step, self.adjoint, child, self.factor)
 
     def needs(self, want: Window) -> Window:
-        """What the step's window says; dims that pass through as they are."""
+        """What the step's window says; dims that pass through as they are.
+
+        Nothing where the piece is zero in any case.
+        """
         want = self.widened(want)
-        own = self.step.window.needs({d: want[d] for d in self.made}, self.adjoint)
-        return {**{dim: want[dim] for dim in self.passing}, **own}
+        made = {dim: want[dim] for dim in self.made}
+        own = self.step.window.needs(made, self.adjoint)
+        passing = {dim: want[dim] for dim in self.passing}
+        if self.step.window.is_zero(made, self.adjoint):
+            passing = {dim: slice(part.start, part.start) for dim, part in passing.items()}
+        return {**passing, **own}
 
     def widened(self, want: Window) -> Window:
         """The piece that has to be made for a piece: whole along dims that are uncut."""
