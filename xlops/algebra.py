@@ -603,12 +603,22 @@ def raised(operator: LinearOperator, power: Any) -> LinearOperator:
             f"{operator} has no powers: it maps {domain} to {range_}, not to itself"
         )
     if power == 0:
-        identity: LinearOperator = offered("identity")(domain)
-        return identity
+        return identity_on(domain)
     result = operator
     for _ in range(int(power) - 1):
         result = product(result, operator)
     return result
+
+
+def identity_on(side: Space | Blocks) -> LinearOperator:
+    """The identity on one array or on blocks."""
+    make = offered("identity")
+    if isinstance(side, Space):
+        result: LinearOperator = make(side)
+        return result
+    from xlops.stack import BlockDiag
+
+    return BlockDiag({name: make(space) for name, space in side.items()})
 
 
 def bracketed(operator: LinearOperator, sums: bool = False) -> str:

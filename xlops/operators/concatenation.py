@@ -75,11 +75,11 @@ class Concat(Sum):
             raise DTypeError(
                 f"Concat takes a sequence or a mapping of operators, got {shown(operators)}"
             )
+        if not operators:
+            raise LabelError("Concat needs at least one operator")
         axis = _along(dim, labels, len(operators))
         (new,) = axis.dims
         who = called(name, f"Concat({new})")
-        if not operators:
-            raise LabelError(f"{who} needs at least one operator")
         for i, operator in enumerate(operators):
             if not isinstance(operator, LinearOperator):
                 raise DTypeError(
@@ -124,7 +124,7 @@ def _along(dim: object, labels: list[Hashable] | None, count: int) -> Space:
             f"Concat: dim must be a coordinate or a name, got {type(dim).__name__}"
         )
     if labels is None:
-        return Space({dim: count} if count else {})
+        return Space({dim: count})
     return Space.of(xr.DataArray(np.arange(count), dims=dim, coords={dim: labels})[dim])
 
 
