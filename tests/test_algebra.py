@@ -69,7 +69,7 @@ def test_a_dim_made_twice(d):
 
 def test_a_dim_made_on_the_way(d):
     """Data must not have a dim that a product makes and consumes inside."""
-    F = xl.FFT(d.time, dim="f")
+    F = xl.FFT(d.time, dim="f", norm="none")
     x = d.rename(shot="f")
     V = xl.VStack({"a": F, "b": xl.Identity(d.time)})
     for A in (F.gram, (F.gram).H, 2 * F.gram + F.gram, V.gram, V.gram.H, V.gram @ F.gram):

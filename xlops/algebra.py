@@ -20,10 +20,10 @@ from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid, same_values
 from xlops.units import Gain
-from xlops.windows.plan import Node, Plan, real, total
+from xlops.windows.plan import Node, Plan, conjugate, real, total
 from xlops.windows.plan import scaled as times
 
-__all__ = ["Adjoint", "Product", "Scaled", "Sum"]
+__all__ = ["Adjoint", "Conjugate", "Product", "Scaled", "Sum"]
 
 
 # --- adjoint --------------------------------------------------------------------------
@@ -57,8 +57,17 @@ class Adjoint(LinearOperator):
 
     @functools.cached_property
     def token(self) -> str:
-        """A name for exactly this operator."""
-        return str(tokenize("adjoint", self.operator.token))
+        """A name for exactly this operator, however its adjoint is written."""
+        operator = self.operator
+        if "symmetric" in operator.traits:
+            return operator.token
+        if isinstance(operator, Product):
+            return _token_of_product(self)
+        if isinstance(operator, Sum):
+            return _token_of_sum([term.H for term in operator.terms])
+        if isinstance(operator, Scaled) and not isinstance(operator.number, complex):
+            return _token_of_scaled(operator.operator.H, operator.number, self.gain)
+        return str(tokenize("adjoint", operator.token))
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         return self.operator._plan(x, not adjoint)
@@ -80,7 +89,10 @@ def product(outer: LinearOperator, inner: LinearOperator) -> LinearOperator:
     UnitError
         Where blocks that `outer` adds come in units that do not add.
     """
-    return in_product(Product(plain(outer), plain(inner)), outer, inner)
+    from xlops.simplify import simplified
+
+    made = simplified(Product(plain(outer), plain(inner)))
+    return in_product(made, outer, inner)
 
 
 class Product(LinearOperator):
@@ -100,7 +112,9 @@ class Product(LinearOperator):
         self.keeps_constants = kept.get("", kept)
         self.traits = outer.traits & inner.traits & {"unitary"}
         if _is_mirrored(factors):
-            self.traits |= {"symmetric", "positive"}
+            middle = factors[len(factors) // 2].traits if len(factors) % 2 else None
+            signs = frozenset({"symmetric", "positive"})
+            self.traits |= signs if middle is None else middle & signs
 
     @functools.cached_property
     def factors(self) -> tuple[LinearOperator, ...]:
@@ -110,7 +124,7 @@ class Product(LinearOperator):
     @functools.cached_property
     def token(self) -> str:
         """A name for exactly this operator."""
-        return str(tokenize("product", [factor.token for factor in self.factors]))
+        return _token_of_product(self)
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
@@ -122,6 +136,10 @@ class Product(LinearOperator):
         return second._carry(first._carry(coords, adjoint), adjoint)
 
 
+def _token_of_product(operator: LinearOperator) -> str:
+    return str(tokenize("product", [factor.token for factor in _factors(operator)]))
+
+
 def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
     if isinstance(operator, Product):
         return operator.factors
@@ -131,10 +149,10 @@ def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
 
 
 def _is_mirrored(factors: Sequence[LinearOperator]) -> bool:
-    """Whether a chain reads ``A.H … B.H @ B … A``."""
-    half, odd = divmod(len(factors), 2)
-    return not odd and all(
-        factors[half - 1 - i] == factors[half + i].H for i in range(half)
+    """Whether a chain reads ``A.H … B.H @ B … A``, or has one more in the middle."""
+    return all(
+        one == other.H
+        for one, other in zip(factors[: len(factors) // 2], reversed(factors), strict=False)
     )
 
 
@@ -350,7 +368,7 @@ class Sum(LinearOperator):
     @functools.cached_property
     def token(self) -> str:
         """A name for exactly this operator."""
-        return str(tokenize("sum", [term.token for term in self.terms]))
+        return _token_of_sum(self.terms)
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         x = of_kind(x, self, not adjoint)
@@ -383,6 +401,10 @@ def joined_range(made: Sequence[tuple[str, Space]], who: str) -> Space:
         unsure = shared - set(labels.variables) - set(both.labels.xindexes)
         joined = Space(both.sizes, both.labels.drop_vars(unsure), kind)
     return joined
+
+
+def _token_of_sum(terms: Iterable[LinearOperator]) -> str:
+    return str(tokenize("sum", [term.token for term in terms]))
 
 
 def summed(parts: Iterable[Plan]) -> Node:
@@ -467,6 +489,44 @@ def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
     return first.drop_vars(gone)
 
 
+# --- conjugate ------------------------------------------------------------------------
+
+
+class Conjugate(LinearOperator):
+    """An operator with the conjugate matrix: x goes to the conjugate of A x̄."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator = operator
+        self.domain, self.range = operator.domain, operator.range
+        self.name = f"{bracketed(operator)}.conj()"
+        self.gain, self.clinear = operator.gain, operator.clinear
+        self.traits = operator.traits
+        self.keeps_constants = operator.keeps_constants
+        # The very way that the operator labels its results.
+        self._gives_back = operator._gives_back  # type: ignore[misc]
+
+    def conj(self) -> LinearOperator:
+        """The operator whose conjugate this is."""
+        return self.operator
+
+    @functools.cached_property
+    def token(self) -> str:
+        """A name for exactly this operator."""
+        return str(tokenize("conjugate", self.operator.token))
+
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
+        return _each_conjugate(self.operator._plan(_each_conjugate(x), adjoint))
+
+    def _carry(self, coords: Coords, adjoint: bool) -> Coords:
+        return self.operator._carry(coords, adjoint)
+
+
+def _each_conjugate(x: Plan) -> Plan:
+    if isinstance(x, dict):
+        return {name: conjugate(node) for name, node in x.items()}
+    return conjugate(x)
+
+
 # --- scaling --------------------------------------------------------------------------
 
 
@@ -545,7 +605,7 @@ class Scaled(LinearOperator):
     @functools.cached_property
     def token(self) -> str:
         """A name for exactly this operator."""
-        return str(tokenize("scaled", self.operator.token, self.number, self.gain))
+        return _token_of_scaled(self.operator, self.number, self.gain)
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         # The adjoint multiplies first: a complex number does not move past an
@@ -556,6 +616,10 @@ class Scaled(LinearOperator):
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         return self.operator._carry(coords, adjoint)
+
+
+def _token_of_scaled(operator: LinearOperator, number: complex, gain: Gain | Gains) -> str:
+    return str(tokenize("scaled", operator.token, number, gain))
 
 
 def _each_times(number: complex, x: Plan) -> Plan:
@@ -610,15 +674,15 @@ def raised(operator: LinearOperator, power: Any) -> LinearOperator:
     return result
 
 
-def identity_on(side: Space | Blocks) -> LinearOperator:
-    """The identity on one array or on blocks."""
+def identity_on(side: Space | Blocks, exact: bool = True) -> LinearOperator:
+    """The identity on one array or on blocks; unless `exact`, integers become floats."""
     make = offered("identity")
     if isinstance(side, Space):
-        result: LinearOperator = make(side)
+        result: LinearOperator = make(side, exact)
         return result
     from xlops.stack import BlockDiag
 
-    return BlockDiag({name: make(space) for name, space in side.items()})
+    return BlockDiag({name: make(space, exact) for name, space in side.items()})
 
 
 def bracketed(operator: LinearOperator, sums: bool = False) -> str:

@@ -74,6 +74,8 @@ class LinearOperator(abc.ABC):
     clinear: bool
     traits: frozenset[str] = frozenset()
     keeps_constants: Keeps = False
+    # Whether it changes nothing at all.
+    is_identity: ClassVar[bool] = False
     # Whether its range has been somebody's domain, and so knows its labels best.
     _gives_back: ClassVar[bool] = False
 
@@ -478,10 +480,29 @@ class LinearOperator(abc.ABC):
 
     @property
     def gram(self) -> LinearOperator:
-        """``A.H @ A``."""
+        """``A.H @ A``, with what is known of it: of a unitary A it is the identity."""
         from xlops.algebra import product
 
         return product(self.H, self)
+
+    def conj(self) -> LinearOperator:
+        """The operator with the conjugate matrix: what A makes of x̄, conjugate.
+
+        Examples
+        --------
+        >>> import xarray as xr, xlops as xl
+        >>> x = xr.DataArray([1.0, 2.0], dims="time")
+        >>> ((1 + 2j) * xl.Identity(x)).conj()(x).values
+        array([1.-2.j, 2.-4.j])
+        """
+        from xlops.algebra import Conjugate
+
+        return Conjugate(self)
+
+    @property
+    def T(self) -> LinearOperator:
+        """The operator with the transposed matrix: ``A.H.conj()``."""
+        return self.H.conj()
 
     def __call__(self, x: Any, /) -> Any:
         """``A @ x``; see `apply`."""
@@ -566,7 +587,7 @@ class LinearOperator(abc.ABC):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LinearOperator):
             return NotImplemented
-        return self is other or (type(self) is type(other) and self.token == other.token)
+        return self is other or self.token == other.token
 
     def __hash__(self) -> int:
         return hash(self.token)

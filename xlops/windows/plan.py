@@ -34,7 +34,18 @@ from xlops.windows.pieces import (
 )
 from xlops.windows.rules import Pointwise, WindowRule
 
-__all__ = ["Apply", "Node", "Plan", "Source", "Step", "Total", "real", "scaled", "total"]
+__all__ = [
+    "Apply",
+    "Node",
+    "Plan",
+    "Source",
+    "Step",
+    "Total",
+    "conjugate",
+    "real",
+    "scaled",
+    "total",
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -363,6 +374,19 @@ def real(node: Node) -> Node:
 
 def _real(block: Block, out: NDArray) -> None:
     out[...] = block.data.real
+
+
+def conjugate(node: Node) -> Node:
+    """The complex conjugate of a node."""
+    if node.dtype.kind != "c":
+        return node
+    sizes = dict(node.sizes)
+    step = Step("conjugate", lambda: "conj", sizes, sizes, Pointwise(), _conj, _conj)
+    return Apply(step, False, node)
+
+
+def _conj(block: Block, out: NDArray) -> None:
+    np.conjugate(block.data, out=out)
 
 
 # --- asking plans ---------------------------------------------------------------------
