@@ -17,7 +17,7 @@ from xlops.axis import Axis
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, Gains, LinearOperator, offered
-from xlops.space import Blocks, Kind, Space, overlaid, same_values
+from xlops.space import Blocks, Kind, Layout, Space, overlay, same_values
 from xlops.units import Gain
 from xlops.windows.plan import Node, Plan, real, total
 from xlops.windows.plan import scaled as times
@@ -154,13 +154,13 @@ def _composed(
     ranges = outer.range if isinstance(outer.range, Blocks) else {"": outer.range}
     _check_meet(made, needed, inner, outer, who)
     domain = {}
-    ends = _each(inner._carry(needed.labels, adjoint=True), domains)
+    ends = _each(inner._carry(needed.layout, adjoint=True), domains)
     for name, space in domains.items():
         passing = needed.without([*made.dims, *space.dims])
-        labels = overlaid(space.labels, ends[name])
+        labels = overlay(space.layout, ends[name])
         domain[name] = _joined(space, passing, labels, needed.kind)
     range_ = {}
-    ends = _each(outer._carry(made.labels, adjoint=False), ranges)
+    ends = _each(outer._carry(made.layout, adjoint=False), ranges)
     for name, space in ranges.items():
         passing = made.without([*needed.dims, *space.dims])
         labels = space.relabeled(ends[name])
@@ -184,13 +184,13 @@ def _composed_at_blocks(
             f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
         )
     assert isinstance(inner.domain, Space) and isinstance(outer.range, Space)
-    back = inner._carry({name: space.labels for name, space in needed.items()}, True)
-    on = outer._carry({name: space.labels for name, space in made.items()}, False)
-    assert isinstance(back, xr.Dataset) and isinstance(on, xr.Dataset)
+    back = inner._carry({name: space.layout for name, space in needed.items()}, True)
+    on = outer._carry({name: space.layout for name, space in made.items()}, False)
+    assert isinstance(back, Layout) and isinstance(on, Layout)
     nothing = Space({})
     kinds = {space.kind for space in (*made.values(), *needed.values())} - {"any"}
     kind: Kind = kinds.pop() if len(kinds) == 1 else "any"
-    domain = _joined(inner.domain, nothing, overlaid(inner.domain.labels, back), kind)
+    domain = _joined(inner.domain, nothing, overlay(inner.domain.layout, back), kind)
     range_ = _joined(outer.range, nothing, outer.range.relabeled(on), kind)
     passing = {}
     for name, space in needed.items():
@@ -226,8 +226,8 @@ def _check_meet(
                 continue
             if made.axis(dim).labels is None and needed.axis(dim).size == made.sizes[dim]:
                 # `inner` was built without labels; does it keep those it is given?
-                kept = inner._carry(needed.labels, adjoint=True)
-                if all(dim in ds.coords for ds in _each(kept, {"": None}).values()):
+                kept = inner._carry(needed.layout, adjoint=True)
+                if all(dim in part.variables for part in _each(kept, {"": None}).values()):
                     continue
             raise LabelError(f"{who} do not meet: {outer} needs {needed}, but {reason}")
         consumed = any(dim in space for space in _spaces(inner.domain))
@@ -259,12 +259,12 @@ def _each(value: Any, names: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else dict.fromkeys(names, value)
 
 
-def _joined(space: Space, passing: Space, labels: xr.Dataset, other: Kind) -> Space:
+def _joined(space: Space, passing: Space, labels: Layout, other: Kind) -> Space:
     """A side of a product: its own dims, then what passes through."""
     sizes = {**space.sizes, **passing.sizes}
     outside = [n for n, v in labels.variables.items() if not set(sizes) >= set(v.dims)]
     kind = other if space.kind == "any" else space.kind
-    return Space(sizes, labels.drop_vars(outside), kind)
+    return Space(sizes, labels.without(outside).dataset(), kind)
 
 
 def _composed_gain(outer: LinearOperator, inner: LinearOperator) -> Gains:
@@ -365,10 +365,10 @@ class Sum(LinearOperator):
                 )
             kind: Kind = "complex" if "complex" in (joined.kind, made.kind) else made.kind
             both = joined.union(made, f"{who} cannot be added").of_kind(kind)
-            labels = common([made.labels, joined.labels], who)
+            labels = common([made.layout, joined.layout], who)
             # Auxiliary coordinates that differ are true of neither.
-            shared = set(made.labels.variables) & set(joined.labels.variables)
-            unsure = shared - set(labels.variables) - set(both.labels.xindexes)
+            shared = made.names & joined.names
+            unsure = shared - set(labels.variables) - set(both.layout.indexes)
             joined = Space(both.sizes, both.labels.drop_vars(unsure), kind)
         assert joined is not None
         return joined
@@ -439,12 +439,12 @@ def extended_range(operator: LinearOperator, domain: Space, who: str) -> Space:
             f"{who} do not meet: {operator} makes dim {str(twice[0])!r}, which is there "
             "already"
         )
-    coords = operator._carry(domain.labels, adjoint=False)
-    assert isinstance(coords, xr.Dataset)
+    coords = operator._carry(domain.layout, adjoint=False)
+    assert isinstance(coords, Layout)
     return _joined(made, passing, made.relabeled(coords), domain.kind)
 
 
-def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
+def common(parts: Sequence[Coords], who: str) -> Layout:
     """The coordinates that all parts have kept, with the same values.
 
     Raises
@@ -452,11 +452,11 @@ def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
     LabelError
         Where a dim is labeled differently: what is added has other labels.
     """
-    first, *others = [part for part in parts if isinstance(part, xr.Dataset)]
-    gone = []
+    first, *others = [part for part in parts if isinstance(part, Layout)]
+    dims, gone = first.dims, []
     for name, variable in first.variables.items():
-        given = [other[name].variable for other in others if name in other.variables]
-        if name in first.dims:
+        given = [o.variables[name] for o in others if name in o.variables]
+        if name in dims:
             axis = Axis(name, variable.size, variable)
             for other in given:
                 reason = axis.difference(Axis(name, other.size, other))
@@ -466,7 +466,7 @@ def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
             gone.append(name)
         if len(given) < len(others):
             gone.append(name)
-    return first.drop_vars(gone)
+    return first.without(gone)
 
 
 # --- scaling --------------------------------------------------------------------------

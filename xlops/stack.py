@@ -6,13 +6,12 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import xarray as xr
 from dask.tokenize import tokenize
 
 from xlops.algebra import common, extended_domain, extended_range, of_kind, summed
 from xlops.errors import DTypeError, LabelError, shown
 from xlops.operator import Coords, LinearOperator
-from xlops.space import Blocks, Space
+from xlops.space import Blocks, Layout, Space
 from xlops.units import Gain
 from xlops.windows.plan import Node, Plan
 
@@ -118,10 +117,10 @@ class VStack(LinearOperator):
                 for key, operator in self.operators.items()
             ]
             return common(parts, f"{self.name}.H")
-        carried: dict[str, xr.Dataset] = {}
+        carried: dict[str, Layout] = {}
         for key, operator in self.operators.items():
             part = operator._carry(coords, False)
-            assert isinstance(part, xr.Dataset)
+            assert isinstance(part, Layout)
             carried[key] = part
         return carried
 
