@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -405,8 +405,7 @@ class Remembered:
         return self._templates[block].filled(data, given, origin.name, attrs)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(NamedTuple):
     """What a coordinate of the input has to be for the result to be as remembered.
 
     One that passes through (not `own`) may have any values; of its index the result
@@ -415,12 +414,12 @@ class _Key:
 
     own: bool
     dims: tuple[Hashable, ...]
-    index: Any = None
-    dtype: np.dtype[Any] | None = None
-    values: bytes = b""
-    held: Any = None  # keeps the objects alive whose addresses are in `values`
-    attrs: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
-    encoding: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
+    index: Any
+    dtype: np.dtype[Any]
+    values: bytes
+    held: Any  # keeps the objects alive whose addresses are in `values`
+    attrs: Mapping[Any, Any]
+    encoding: Mapping[Any, Any]
 
     @classmethod
     def of(cls, variable: xr.Variable, index: Any, own: bool) -> _Key | None:
@@ -433,17 +432,22 @@ class _Key:
         elif own:
             if not _is_small(variable):
                 return None
-            held = variable.data.copy()
-            if held.dtype.kind not in "biufcmMUS" and not _is_text(held):
+            data = variable.data
+            if data.dtype.kind not in "biufcmMUS":
+                held = data.copy()
+                if not _is_text(held):
+                    return None
+            values = data.tobytes()
+        elif not _can_be_copied(variable):
+            return None
+        attrs, encoding = {}, {}
+        if own:
+            attrs, encoding = _copied_dict(variable.attrs), _copied_dict(variable.encoding)
+            if not (_same(attrs, variable.attrs) and _same(encoding, variable.encoding)):
                 return None
-            values = held.tobytes()
-        attrs, encoding = (
-            (_copied_dict(variable.attrs), _copied_dict(variable.encoding))
-            if own
-            else ({}, {})
+        return cls(
+            own, variable.dims, labels, variable.dtype, values, held, attrs, encoding
         )
-        key = cls(own, variable.dims, labels, variable.dtype, values, held, attrs, encoding)
-        return key if key.fits(variable, index) else None
 
     def fits(self, variable: xr.Variable, index: Any) -> bool:
         """Whether a coordinate is as it has to be."""
@@ -495,23 +499,26 @@ class _Template:
         if any(type(index) not in _PANDAS for index in layout.indexes.values()):
             return None
         shape = np.shape(array.data)
-        sizes = dict(zip(array.dims, shape, strict=True))
         variables: dict[Hashable, xr.Variable] = {}
         own, edited = [], []
         for name, variable in layout.variables.items():
-            dims, extent = variable.dims, variable.shape
-            if any(sizes.get(d) != n for d, n in zip(dims, extent, strict=True)):
+            dims = variable.dims
+            if not set(dims).issubset(array.dims):
                 return None
             indexed = name in layout.indexes
             variables[name] = variable
             if name in passing:
                 if not indexed:
-                    variables[name] = xr.Variable(dims, _nothing(extent))
+                    variables[name] = xr.Variable(dims, _nothing(variable.shape))
                 continue
-            if not indexed and type(variable.data) is not np.ndarray:
+            if not indexed and not (
+                type(variable.data) is np.ndarray and _can_be_copied(variable)
+            ):
                 return None
             if not indexed and variable is not fixed.variables.get(name):
-                variables[name] = variable.copy()
+                variables[name] = xr.Variable(
+                    dims, variable.data.copy(), variable.attrs, variable.encoding
+                )
             fixed_too = _is_fixed(variable.attrs) and _is_fixed(variable.encoding)
             if not fixed_too:
                 edited.append(name)
@@ -591,7 +598,9 @@ def _can_be_copied(variable: xr.Variable) -> bool:
     if variable.size > _FEW and "source" in variable.encoding:
         return False
     data = variable.data
-    return type(data) is np.ndarray or is_lazy(data) or units.is_quantity(data)
+    if type(data) is np.ndarray:  # xarray may take objects for others: None for NaN
+        return data.dtype != object or _is_text(data)
+    return is_lazy(data) or units.is_quantity(data)
 
 
 def _copied(data: Any) -> Any:

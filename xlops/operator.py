@@ -163,10 +163,8 @@ class LinearOperator(abc.ABC):
     def _admitted(self, x: Any) -> tuple[Tree, dict[str, Origin]]:
         """Plain arrays inside x and where they came from; "" names a single array."""
         who = self.name
-        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
-        made = {dim for space in sides for dim in space.dims}
         if isinstance(self.domain, Space):
-            array, origin = admitted(x, self.domain, made, who, self._memory)
+            array, origin = admitted(x, self.domain, self._made, who, self._memory)
             return array, {"": origin}
         if not isinstance(x, (Mapping, xr.Dataset)):
             raise DTypeError(
@@ -181,7 +179,7 @@ class LinearOperator(abc.ABC):
             )
         arrays, origins = {}, {}
         for name, space in self.domain.items():
-            array, origin = admitted(x[name], space, made, f"{who}, block {name!r}")
+            array, origin = admitted(x[name], space, self._made, f"{who}, block {name!r}")
             arrays[name], origins[name] = array, origin
         self._check_passing({name: x[name] for name in self.domain})
         return arrays, origins
@@ -231,6 +229,12 @@ class LinearOperator(abc.ABC):
                 array = array if scale == 1.0 else engine.scaled(scale, array)
             result[name] = array
         return result
+
+    @functools.cached_property
+    def _made(self) -> tuple[Hashable, ...]:
+        """All dims of the range."""
+        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
+        return tuple(dict.fromkeys(dim for space in sides for dim in space.dims))
 
     @functools.cached_property
     def _memory(self) -> Memory:
@@ -535,7 +539,7 @@ class LinearOperator(abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is derived is derived again.
-        derived = ("H", "_steps", "_kept", "_memory")
+        derived = ("H", "_steps", "_kept", "_made", "_memory")
         return {k: v for k, v in self.__dict__.items() if k not in derived}
 
     # --- words ----------------------------------------------------------------------
@@ -741,7 +745,7 @@ def _taken(variable: xr.Variable, indices: Mapping[Hashable, Indices]) -> xr.Var
     if not at:
         return variable
     data, (dim, *others) = variable.data, at
-    if others or type(data) is not np.ndarray:
+    if others or type(data) is not np.ndarray or data.dtype == object:
         return variable.isel(at)
     # As `isel`, in a fifth of the time.
     data = data.take(at[dim], variable.dims.index(dim))
