@@ -18,7 +18,7 @@ from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, liste
 from xlops.gains import Gains
 from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, LinearOperator, offered
-from xlops.space import Blocks, Kind, Space, overlaid, same_values
+from xlops.space import Blocks, Kind, Layout, Space, overlay, same_values
 from xlops.units import Gain
 from xlops.windows.plan import Node, Plan, conjugate, real, total
 from xlops.windows.plan import scaled as times
@@ -178,7 +178,7 @@ def _composed(
         column: _beside(
             space,
             {name: (needs[name], makes[name]) for name in inner.gains.out_of(column)},
-            overlaid(space.labels, back[column]),
+            overlay(space.layout, back[column]),
             who,
         )
         for column, space in domains.items()
@@ -199,7 +199,7 @@ def _composed(
 
 
 def _beside(
-    space: Space, meeting: Mapping[str, tuple[Space, Space]], labels: xr.Dataset, who: str
+    space: Space, meeting: Mapping[str, tuple[Space, Space]], labels: Layout, who: str
 ) -> Space:
     """A side of a product: its own dims, then those that pass through.
 
@@ -230,8 +230,8 @@ def by_name(side: Space | Blocks) -> Mapping[str, Space]:
 
 def _labels(side: Space | Blocks) -> Coords:
     if isinstance(side, Blocks):
-        return {name: space.labels for name, space in side.items()}
-    return side.labels
+        return {name: space.layout for name, space in side.items()}
+    return side.layout
 
 
 def _what(side: Space | Blocks) -> str:
@@ -251,8 +251,8 @@ def _check_meet(
                 continue
             if made.axis(dim).labels is None and needed.axis(dim).size == made.sizes[dim]:
                 # `inner` was built without labels; does it keep those it is given?
-                kept = inner._carry(needed.labels, adjoint=True)
-                if all(dim in ds.coords for ds in _each(kept, {"": None}).values()):
+                kept = inner._carry(needed.layout, adjoint=True)
+                if all(dim in part.variables for part in _each(kept, {"": None}).values()):
                     continue
             raise LabelError(f"{who} do not meet: {outer} needs {needed}, but {reason}")
         consumed = any(dim in space for space in _spaces(inner.domain))
@@ -284,12 +284,12 @@ def _each(value: Any, names: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else dict.fromkeys(names, value)
 
 
-def _joined(space: Space, passing: Space, labels: xr.Dataset, other: Kind) -> Space:
+def _joined(space: Space, passing: Space, labels: Layout, other: Kind) -> Space:
     """A side of a product: its own dims, then what passes through."""
     sizes = {**space.sizes, **passing.sizes}
     outside = [n for n, v in labels.variables.items() if not set(sizes) >= set(v.dims)]
     kind = other if space.kind == "any" else space.kind
-    return Space(sizes, labels.drop_vars(outside), kind)
+    return Space(sizes, labels.without(outside).dataset(), kind)
 
 
 def _composed_gain(outer: LinearOperator, inner: LinearOperator) -> Gain | Gains:
@@ -395,10 +395,10 @@ def joined_range(made: Sequence[tuple[str, Space]], who: str) -> Space:
             )
         kind: Kind = "complex" if "complex" in (joined.kind, space.kind) else space.kind
         both = joined.union(space, f"{who} cannot be added").of_kind(kind)
-        labels = common([space.labels, joined.labels], who)
+        labels = common([space.layout, joined.layout], who)
         # Auxiliary coordinates that differ are true of neither.
-        shared = set(space.labels.variables) & set(joined.labels.variables)
-        unsure = shared - set(labels.variables) - set(both.labels.xindexes)
+        shared = space.names & joined.names
+        unsure = shared - set(labels.variables) - set(both.layout.indexes)
         joined = Space(both.sizes, both.labels.drop_vars(unsure), kind)
     return joined
 
@@ -459,12 +459,12 @@ def extended_range(operator: LinearOperator, domain: Space, who: str) -> Space:
             f"{who} do not meet: {operator} makes dim {str(twice[0])!r}, which is there "
             "already"
         )
-    coords = operator._carry(domain.labels, adjoint=False)
-    assert isinstance(coords, xr.Dataset)
+    coords = operator._carry(domain.layout, adjoint=False)
+    assert isinstance(coords, Layout)
     return _joined(made, passing, made.relabeled(coords), domain.kind)
 
 
-def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
+def common(parts: Sequence[Coords], who: str) -> Layout:
     """The coordinates that all parts have kept, with the same values.
 
     Raises
@@ -472,11 +472,11 @@ def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
     LabelError
         Where a dim is labeled differently: what is added has other labels.
     """
-    first, *others = [part for part in parts if isinstance(part, xr.Dataset)]
-    gone = []
+    first, *others = [part for part in parts if isinstance(part, Layout)]
+    dims, gone = first.dims, []
     for name, variable in first.variables.items():
-        given = [other[name].variable for other in others if name in other.variables]
-        if name in first.dims:
+        given = [o.variables[name] for o in others if name in o.variables]
+        if name in dims:
             axis = Axis(name, variable.size, variable)
             for other in given:
                 reason = axis.difference(Axis(name, other.size, other))
@@ -486,7 +486,7 @@ def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
             gone.append(name)
         if len(given) < len(others):
             gone.append(name)
-    return first.drop_vars(gone)
+    return first.without(gone)
 
 
 # --- conjugate ------------------------------------------------------------------------

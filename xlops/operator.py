@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
+import numpy as np
 import xarray as xr
 from dask.tokenize import tokenize
 
@@ -17,7 +18,7 @@ from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.gains import Gains
 from xlops.labeling import Memory, Origin, admitted, labeled
 from xlops.options import options
-from xlops.space import Blocks, Space, laid_out, overlaid, overlay
+from xlops.space import Blocks, Layout, Space, overlaid, overlay
 from xlops.units import ONE, Gain
 from xlops.windows.pieces import Array, Indices, Kernel, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
@@ -26,7 +27,7 @@ from xlops.windows.rules import WindowRule
 __all__ = ["Elementary", "LinearOperator"]
 
 Keeps: TypeAlias = bool | dict[str, bool]
-Coords: TypeAlias = xr.Dataset | dict[str, xr.Dataset]
+Coords: TypeAlias = Layout | dict[str, Layout]
 
 # What operators offer from higher layers, which those layers fill in.
 _offered: dict[str, Callable[..., Any]] = {}
@@ -183,10 +184,8 @@ class LinearOperator(abc.ABC):
     def _admitted(self, x: Any) -> tuple[Tree, dict[str, Origin]]:
         """Plain arrays inside x and where they came from; "" names a single array."""
         who = self.name
-        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
-        made = {dim for space in sides for dim in space.dims}
         if isinstance(self.domain, Space):
-            array, origin = admitted(x, self.domain, made, who, self._memory)
+            array, origin = admitted(x, self.domain, self._made, who, self._memory)
             return array, {"": origin}
         if not isinstance(x, (Mapping, xr.Dataset)):
             raise DTypeError(
@@ -201,7 +200,7 @@ class LinearOperator(abc.ABC):
             )
         arrays, origins = {}, {}
         for name, space in self.domain.items():
-            array, origin = admitted(x[name], space, made, f"{who}, block {name!r}")
+            array, origin = admitted(x[name], space, self._made, f"{who}, block {name!r}")
             arrays[name], origins[name] = array, origin
         self._check_passing({name: x[name] for name in self.domain})
         return arrays, origins
@@ -281,13 +280,19 @@ class LinearOperator(abc.ABC):
         return result
 
     @functools.cached_property
+    def _made(self) -> tuple[Hashable, ...]:
+        """All dims of the range."""
+        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
+        return tuple(dict.fromkeys(dim for space in sides for dim in space.dims))
+
+    @functools.cached_property
     def _memory(self) -> Memory:
         """The labels of the last results."""
         return Memory(self.domain, self.range)
 
     def _carried(self, origins: Mapping[str, Origin]) -> Coords:
         """The coordinates of the data that are still true after the operator."""
-        given = {name: origin.coords for name, origin in origins.items()}
+        given = {name: origin.labels.layout for name, origin in origins.items()}
         return self._carry(given.get("", given), adjoint=False)
 
     def _labeled(
@@ -327,12 +332,13 @@ class LinearOperator(abc.ABC):
             if known is not None:
                 return known.labeled(name, array, origin, unit)
             kept = coords[name] if isinstance(coords, dict) else coords
-            assert isinstance(kept, xr.Dataset)
-            layout = overlay(space.labels, kept) if self._gives_back else space.layout(kept)
-            if new is not None and new.prepare(name, array, layout, origin.labels):
+            assert isinstance(kept, Layout)
+            back = self._gives_back
+            layout = overlay(space.layout, kept) if back else space.relabeled(kept)
+            if new is not None and new.prepare(name, array, layout, origin, space):
                 return new.labeled(name, array, origin, unit)
             new = None
-            return labeled(array, laid_out(*layout), origin, unit)
+            return labeled(array, layout, origin, unit)
 
         if isinstance(result, dict):
             results = {name: one(array, name) for name, array in result.items()}
@@ -594,7 +600,7 @@ class LinearOperator(abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is derived is derived again.
-        derived = ("H", "_steps", "_kept", "_memory")
+        derived = ("H", "_steps", "_kept", "_made", "_memory")
         return {k: v for k, v in self.__dict__.items() if k not in derived}
 
     # --- words ----------------------------------------------------------------------
@@ -780,34 +786,41 @@ class Elementary(LinearOperator):
         )
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
-        assert isinstance(coords, xr.Dataset)
+        assert isinstance(coords, Layout)
         given = self.range if adjoint else self.domain
         if self._selects is not None and not adjoint:
             return _selected(coords, dict.fromkeys(given.dims, self._selects), self.range)
-        gone = [dim for dim in given.dims if dim not in self._kept]
-        return coords.drop_dims(gone, errors="ignore") if gone else coords
+        return coords.without_dims(dim for dim in given.dims if dim not in self._kept)
 
 
-def _selected(
-    coords: xr.Dataset, indices: Mapping[Hashable, Any], space: Space
-) -> xr.Dataset:
+def _selected(coords: Layout, indices: Mapping[Hashable, Indices], space: Space) -> Layout:
     """Coordinates that follow a selection, whose labels are those of a space."""
-    own, new = coords.xindexes, space.indexes.xindexes
-    changed = {
-        name for name, index in own.items() if coords.variables[name].dims[0] in indices
-    }
+    own, (labels, new) = coords.indexes, space.layout
+    changed = {name for name in own if coords.variables[name].dims[0] in indices}
     if any(name not in new or name not in indices for name in changed):
-        return coords.isel({d: i for d, i in indices.items() if d in coords.dims})
+        ds = coords.dataset()
+        return Layout.of(ds.isel(indices, missing_dims="ignore").coords)
     # New indexes need not be built: the space has them.
-    labels = space.indexes.variables
-    variables = {}
-    for name, variable in coords.variables.items():
-        at = {d: i for d, i in indices.items() if d in variable.dims}
-        if name in changed:
-            variables[name] = labels[name]
-        else:
-            variables[name] = variable.isel(at) if at else variable
-    return laid_out(variables, {n: new[n] if n in changed else own[n] for n in own})
+    return Layout(
+        {
+            name: labels[name] if name in changed else _taken(variable, indices)
+            for name, variable in coords.variables.items()
+        },
+        {name: new[name] if name in changed else own[name] for name in own},
+    )
+
+
+def _taken(variable: xr.Variable, indices: Mapping[Hashable, Indices]) -> xr.Variable:
+    """A coordinate that follows a selection."""
+    at = {dim: index for dim, index in indices.items() if dim in variable.dims}
+    if not at:
+        return variable
+    data, (dim, *others) = variable.data, at
+    if others or type(data) is not np.ndarray or data.dtype == object:
+        return variable.isel(at)
+    # As `isel`, in a fifth of the time.
+    data = data.take(at[dim], variable.dims.index(dim))
+    return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
 
 
 def as_dataset(blocks: Any) -> Any:

@@ -281,7 +281,7 @@ def _admitted_block(
     carried = carried[name] if isinstance(carried, dict) else carried
     for dim in dims:  # those that the operator has no labels for are labeled by the data
         if dim in carried.variables:
-            own = carried[dim].variable
+            own = carried.variables[dim]
             reason = Axis(dim, own.size, own).difference(Axis.of(x, dim))
         elif dim not in space:
             reason = Axis.of(data, dim).difference(Axis.of(x, dim))

@@ -183,7 +183,7 @@ def _labeled_residual(
         space = side[name] if isinstance(side, Blocks) else side
         unit = None if origin.unit is None else first.unit
         delta = units.apply(units.ONE, unit, False, operator.name)
-        return labeled(array, space.relabeled(origin.coords), origin, delta)
+        return labeled(array, space.relabeled(origin.labels.layout), origin, delta)
 
     if isinstance(residual, dict):
         return {name: one(name, array) for name, array in residual.items()}
