@@ -5,6 +5,7 @@ name, how it is built from a gather, and the few facts that tests cannot find ou
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -105,6 +106,11 @@ class Entry:
     time: str = "even"
     tasks: int | None = None
     integers: str = "never"
+
+    @functools.cached_property
+    def operator(self) -> xl.LinearOperator:
+        """The operator on a gather of the usual sizes, built once for all tests."""
+        return self.build(gather(self.time))
 
     def __str__(self) -> str:
         return self.name
