@@ -104,19 +104,30 @@ class LinearOperator(abc.ABC):
 
     # --- applying -------------------------------------------------------------------
 
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
+    def _run(
+        self, x: Tree, adjoint: bool, origins: Mapping[str, Origin] | None = None
+    ) -> Tree:
         """The operator, or its adjoint, on plain arrays that have been checked."""
-        plan, arrays = self._planned(x, adjoint)
+        plan, arrays = self._planned(x, adjoint, origins)
         return engine.run(plan, arrays)
 
-    def _planned(self, x: Tree, adjoint: bool) -> tuple[Plan, dict[Source, Array]]:
-        """The plan for these arrays, and which source of it stands for which of them."""
+    def _planned(
+        self, x: Tree, adjoint: bool, origins: Mapping[str, Origin] | None = None
+    ) -> tuple[Plan, dict[Source, Array]]:
+        """The plan for these arrays, and which source of it stands for which of them.
+
+        Errors name the labels of the origins, where they are given.
+        """
+
+        def source(array: Array, name: str) -> Source:
+            return Source.of(array, origins[name].labels.places if origins else None)
+
         if isinstance(x, dict):
-            sources = {name: Source.of(array) for name, array in x.items()}
+            sources = {name: source(array, name) for name, array in x.items()}
             arrays = {sources[name]: array for name, array in x.items()}
             return self._plan({**sources}, adjoint), arrays
-        source = Source.of(x)
-        return self._plan(source, adjoint), {source: x}
+        single = source(x, "")
+        return self._plan(single, adjoint), {single: x}
 
     @property
     def units(self) -> Any:
@@ -177,7 +188,7 @@ class LinearOperator(abc.ABC):
         # Labels that do not agree are an error before any work.
         coords = None if known else self._carried(origins)
         with units.one_warning():
-            made = self._run(tree, adjoint=False)
+            made = self._run(tree, False, origins)
             result = self._labeled(made, origins, tree, coords=coords)
         return as_dataset(result) if isinstance(x, xr.Dataset) else result
 
@@ -473,7 +484,8 @@ class LinearOperator(abc.ABC):
     def _prepared(self, x: Any) -> tuple[Plan, dict[Source, Array], dict[str, Origin]]:
         """The plan for x, after all checks."""
         tree, origins = self._admitted(x)
-        return (*self._planned(self._in_one_unit(tree, origins), False), origins)
+        tree = self._in_one_unit(tree, origins)
+        return (*self._planned(tree, False, origins), origins)
 
     # --- algebra --------------------------------------------------------------------
 
@@ -753,6 +765,7 @@ class Elementary(LinearOperator):
             "totals": self._totals,
             "threaded": self._threaded,
             "blas": self._blas,
+            "places": (self.domain.places, self.range.places),
         }
         return Step(
             name=self.name,

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.tokenize import tokenize
 
-from xlops.axis import Axis
+from xlops.axis import Axis, Place
 from xlops.errors import ArgumentError, ChunkError, DTypeError, LabelError, listed, shown
 
 __all__ = ["Blocks", "Kind", "Labeled", "Layout", "Space"]
@@ -216,6 +216,11 @@ class Space:
     def layout(self) -> Layout:
         """The coordinates as they stand."""
         return Layout.of(self._labels.coords)
+
+    @functools.cached_property
+    def places(self) -> dict[Hashable, Place]:
+        """What says in errors where a piece lies, by dim."""
+        return {dim: Place(axis) for dim, axis in self._axes.items()}
 
     def relabeled(self, coords: Layout) -> Layout:
         """The labels of a result in this space, whose input still had these coordinates.

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from xlops.windows.pieces import Array, Block, NDArray, Window, shape_of, volume
-from xlops.windows.plan import Apply, Node, Source, Total
+from xlops.windows.plan import Apply, Node, Source, Total, places
 
 __all__ = ["Piece", "Pieces", "Readers", "Scratch", "evaluate"]
 
@@ -259,7 +259,11 @@ def _apply(
     try:
         node.kernel(block, target)
     except Exception as error:
-        where = ", ".join(f"{d} [{p.start}:{p.stop}]" for d, p in block.want.items())
+        words = places(node)
+        where = ", ".join(
+            words[dim](piece) if dim in words else f"{dim} [{piece.start}:{piece.stop}]"
+            for dim, piece in want.items()
+        )
         side = " (adjoint)" if node.adjoint else ""
         error.add_note(f"in the operator {node.step.name}{side}, making {where}")
         raise

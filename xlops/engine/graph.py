@@ -170,7 +170,7 @@ class Graphs(Stages):
             for node in nodes(top):
                 if isinstance(node, Source) and node in arrays and node not in new:
                     array = in_one_piece(arrays[node], dims)
-                    new[node] = Source.of(array)
+                    new[node] = Source.of(array, node.places)
                     if array.data.name != arrays[node].data.name:
                         report = _report_rechunk(arrays[node], array, cut)
                         self._pending[new[node]] = report
