@@ -10,6 +10,7 @@ from xlops.operators.common import about, called, weights_of
 from xlops.space import Labeled, Space
 from xlops.windows.pieces import Block, NDArray
 from xlops.windows.rules import Pointwise, Whole
+from xlops.windows.weighted import Weighted
 
 __all__ = ["Diagonal", "Identity", "Mask", "Zero"]
 
@@ -151,32 +152,14 @@ class Diagonal(Elementary):
             space,
             space,
             window=Pointwise(),
-            forward=_multiplied,
-            adjoint=_multiplied_by_conjugate,
+            forward=Weighted(),
+            adjoint=Weighted(conjugate=True),
             gain=gain,
             params={"gain": gain},
             name=name,
             weights=(array,),
             traits=() if is_complex else ("symmetric",),
         )
-
-
-def _multiplied(block: Block, out: NDArray) -> None:
-    _multiply(block.data, block.weight(), out)
-
-
-def _multiplied_by_conjugate(block: Block, out: NDArray) -> None:
-    weight = block.weight()
-    _multiply(block.data, weight.conj() if weight.dtype.kind == "c" else weight, out)
-
-
-def _multiply(data: NDArray, weight: NDArray, out: NDArray) -> None:
-    """Weights in the precision of the data."""
-    if weight.dtype.kind == "c" and out.dtype.kind != "c":
-        weight = weight.real
-    kind = np.complex64 if weight.dtype.kind == "c" else np.float32
-    weight = weight.astype(np.result_type(data.dtype, kind), copy=False)
-    np.multiply(data, weight, out=out)
 
 
 class Mask(Elementary):
