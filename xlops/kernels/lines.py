@@ -38,7 +38,7 @@ PIECES, WEIGHTS = 3, 5
 _LINE = 1 << 12
 _BATCH = 1 << 16
 # Numbers that one loop makes: in the L1 cache where there are more taps than one takes.
-_LOOP = 1 << 12
+_LOOP = 1 << 11
 
 
 class Level(NamedTuple):
@@ -46,8 +46,8 @@ class Level(NamedTuple):
 
     Parameters
     ----------
-    band : Band
-        The matrix, of the whole axis.
+    band : Band or None
+        The matrix, of the whole axis; None where x itself is weighted.
     weight : ndarray, optional
         Real, or of the dtype of the data; shaped to multiply them.
     start : int
@@ -112,11 +112,11 @@ def run(
         after[2:4] = level.band.reach
         before[0] = max(after[0] - after[2], 0)
         before[1] = min(after[1] + after[3], level.band.n)
-    # Where arrays would have the sample at 0 of the whole axis, and how they go on.
-    arrays: list[tuple[NDArray, int, int]] = []
+    # All arrays, and where they start along the axis.
+    arrays: list[tuple[NDArray, int]] = []
     ends = np.full(PIECES, table[0, 1])
     for n, (piece, at) in enumerate(pieces):
-        arrays.append((piece, at, parts))
+        arrays.append((_countable(piece, real), at))
         ends[n] = at + piece.shape[axis]
     ends[len(pieces) - 1] = table[0, 1]
     arrays += [arrays[-1]] * (PIECES - len(pieces))
@@ -129,10 +129,10 @@ def run(
             at = level.start
             if level.weight.shape[axis] == 1 < row[1] - row[0]:
                 shape[axis], at = int(row[1] - row[0]), int(row[0])
-            weight = np.broadcast_to(level.weight, shape)
-            arrays.append((weight, at, parts if row[5] else 1))
+            weight = np.broadcast_to(_countable(level.weight, real), shape)
+            arrays.append((weight, at))
     arrays += [arrays[0]] * (PIECES + WEIGHTS - len(arrays))
-    arrays.append((out, start, parts))
+    arrays.append((out, start))
     flat, places, strides, length = _laid_out(arrays, axis, real)
     bands = tuple([level.band for level in levels[1:] if level.band is not None])
     packed = _pack(bands, (1,) * len(bands), real)
@@ -152,25 +152,30 @@ def run(
     )
 
 
+def _countable(array: NDArray, real: np.dtype[Any]) -> NDArray:
+    """An array whose samples lie whole numbers apart, as those of records may not."""
+    apart = any(stride % real.itemsize for stride in array.strides)
+    return array.copy() if apart or not array.flags.aligned else array
+
+
 def _laid_out(
-    arrays: Sequence[tuple[NDArray, int, int]], axis: int, real: np.dtype[Any]
+    arrays: Sequence[tuple[NDArray, int]], axis: int, real: np.dtype[Any]
 ) -> tuple[list[NDArray], npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
     """Memory of arrays as numbers; where lines start; steps of axis and line; samples."""
     out = arrays[-1][0]
-    steps = np.array([a.strides for a, _, _ in arrays], np.int64) // real.itemsize
+    steps = np.array([a.strides for a, _ in arrays], np.int64) // real.itemsize
     last = out.ndim - 1
     line, length = last, out.shape[last]
     # Axes next to the line are part of it where all arrays allow that.
-    while line - 1 > axis and (
-        (steps[:, line - 1] == steps[:, line] * out.shape[line]).all()
-        and (steps[:, line] == steps[:, last] * (length // out.shape[line])).all()
+    while line - 1 > axis and np.array_equal(
+        steps[:, line - 1], steps[:, line] * out.shape[line]
     ):
         line -= 1
         length *= out.shape[line]
     flat, places = [], []
     others = [i for i in range(line) if i != axis]
     shape = tuple(out.shape[i] for i in others)
-    for n, (array, start, _) in enumerate(arrays):
+    for n, (array, start) in enumerate(arrays):
         numbers, at = _numbers(array, real, n < len(arrays) - 1)
         flat.append(numbers)
         starts = np.full(shape, at - start * steps[n, axis], np.int64)
@@ -298,6 +303,7 @@ def _run_loop(  # type: ignore[no-untyped-def]
         for first in range(0, length, longest):
             samples = min(longest, length - first)
             pitch = samples * parts
+            group = max(1, _LOOP // pitch)
             done[:] = levels[:, 0]
             kept[:] = levels[:, 0]
             while done[top] < levels[top, 1]:
@@ -362,22 +368,22 @@ def _run_loop(  # type: ignore[no-untyped-def]
                         count = _collect(
                             band, r, pitch, integers, reals, used, offsets, weights, 0
                         )
-                        n = (end - r) * pitch if wide == pitch else pitch
-                        for i in range(1 if wide == pitch else end - r):
-                            q, b = goal + i * wide, below + (r + i) * pitch
-                            for k in range(0, n, _LOOP):
+                        while r < end:
+                            # As many rows as stay in the L1 cache; of `out`, where
+                            # they are not neighbours, one.
+                            n = min(end - r, group) if wide == pitch else 1
+                            for k in range(0, n * pitch, _LOOP):
                                 _add_taps(
-                                    target[q + k : q + min(k + _LOOP, n)],
+                                    target[goal + k : goal + min(k + _LOOP, n * pitch)],
                                     buffer,
-                                    b + k,
+                                    below + r * pitch + k,
                                     offsets,
                                     weights,
                                     count,
                                 )
-                        if slot >= 0:
-                            for i in range(end - r):
+                            for i in range(n if slot >= 0 else 0):
                                 _weigh(
-                                    target[goal + i * wide : goal + i * wide + pitch],
+                                    target[goal + i * pitch : goal + (i + 1) * pitch],
                                     arrays[slot],
                                     start + (r + i) * step,
                                     across,
@@ -385,6 +391,6 @@ def _run_loop(  # type: ignore[no-untyped-def]
                                     levels[s, 5],
                                     levels[s, 6],
                                 )
-                        goal += (end - r) * wide
-                        r = end
+                            goal += n * wide
+                            r += n
                     done[s] = high

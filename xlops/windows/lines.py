@@ -85,6 +85,6 @@ _FLOATS = tuple(map(np.dtype, (np.float32, np.float64, np.complex64, np.complex1
 def _fits(node: Apply) -> bool:
     """Whether weights need no conversion."""
     (weight,) = node.step.weights
-    dtype = getattr(weight, "dtype", None) or weight.data.dtype
+    dtype = weight.dtype if isinstance(weight, Source) else weight.data.dtype
     real = np.empty(0, node.dtype).real.dtype
     return node.factor == 1.0 and dtype in (real, node.dtype)
