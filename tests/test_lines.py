@@ -1,6 +1,7 @@
 """Chains of bands and weights in one pass, against dense matrices."""
 
 import itertools
+from unittest import mock
 
 import dask.array as da
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xlops as xl
-from xlops.engine import evaluate
+from xlops.engine import evaluate, graph
 from xlops.kernels import lines
 from xlops.kernels.stencil import Band
 from xlops.windows.lines import MOST_WEIGHTS
@@ -184,6 +185,20 @@ def test_what_rows_do_not_use_stays_out(passes):
         step = xl.FirstDerivative(d.y) @ (xl.SecondDerivative(d.y) @ d)
         np.testing.assert_array_equal(np.isnan(made), np.isnan(step.values))
     assert any(passes)
+
+
+def test_one_band_at_the_ends_of_chunks(passes):
+    """What reads a chunk and a strip of its neighbour reads them as they are."""
+    x = np.random.default_rng(3).normal(size=(5, 40, 64))
+    d = xr.DataArray(x, dims=tuple("xyz"))
+    D, _, _ = matrix(40)
+    A = xl.FirstDerivative(d.y)
+    with mock.patch.object(graph, "SMALL_CHUNK", 0):
+        for B, expected in ((A, D / -2.5), (A.H, D.T / -2.5)):
+            made = (B @ d.chunk(y=10)).values
+            np.testing.assert_allclose(made, along(expected, x), rtol=0, atol=1e-14)
+    assert any(passes)
+    assert not all(passes)
 
 
 def test_not_along_the_last_axis():

@@ -294,9 +294,14 @@ def _in_lines(
     node: Apply, want: Window, readers: Readers, out: NDArray, scratch: Scratch
 ) -> bool:
     """Fill `out` with what a chain along one dim makes in one pass; whether it did."""
-    chain = Lines.of(node)
+    chain = Lines.of(node, 1)
     if chain is None or not out.size or out.strides[-1] != out.itemsize:
         return False
+    if chain.steps == 1:
+        # A step alone, only where its input would have to be put together.
+        reader = readers.get(chain.base) if isinstance(chain.base, Source) else None
+        if not isinstance(reader, Pieces) or reader.view(node.needs(want)) is not None:
+            return False
     from xlops.kernels import lines
 
     mark = scratch.mark()

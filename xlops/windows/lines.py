@@ -39,8 +39,8 @@ class Lines(NamedTuple):
     base: Node
 
     @classmethod
-    def of(cls, node: Node) -> Lines | None:
-        """The steps on top of a plan that one pass makes; None for fewer than two."""
+    def of(cls, node: Node, least: int = 2) -> Lines | None:
+        """The steps on top of a plan that one pass makes; None for fewer than `least`."""
         dim: Hashable = None
         levels: list[tuple[Apply | None, Apply | None]] = []
         weights: Apply | None = None
@@ -61,11 +61,16 @@ class Lines(NamedTuple):
                 break
             node = node.child
         levels.append((None, weights))
-        steps = sum(step is not None for level in levels for step in level)
         across = node.shape[node.dims.index(dim) + 1 :] if len(levels) > 1 else ()
-        if steps < 2 or not across or math.prod(across) < SHORTEST:
+        if not across or math.prod(across) < SHORTEST:
             return None
-        return cls(dim, tuple(levels[::-1]), node)
+        chain = cls(dim, tuple(levels[::-1]), node)
+        return chain if chain.steps >= least else None
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return sum(step is not None for level in self.levels for step in level)
 
     @property
     def streams(self) -> bool:
