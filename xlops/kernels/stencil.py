@@ -31,7 +31,7 @@ _WIDE = 24
 # --- what kernels take ----------------------------------------------------------------
 
 # Columns of the table of terms.
-_AXIS, _START, _ROWS, _FIRST, _LAST, _ALIKE, _TRUNCATED = range(7)
+_AXIS, _START, _ROWS, FIRST, LAST, ALIKE, _TRUNCATED = range(7)
 _WIDTH, _OFFSETS, _INSIDE, _INNER, _WEIGHTS, _TABLE, _LENGTH, _FIELDS = range(7, 15)
 
 
@@ -46,7 +46,7 @@ class _Packed(NamedTuple):
     bands: tuple[Band, ...]
 
 
-def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Packed:
+def pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Packed:
     """What the kernel takes; rows and offsets along an axis times its spacing."""
     key = (dtype, spacings, tuple(map(id, bands)))
     found = bands[0].kept.get(key)
@@ -62,8 +62,8 @@ def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Pa
         inner = np.flatnonzero(band.inside)
         entries, uses = band.tables
         term[_ROWS] = band.n * spacing
-        term[_FIRST], term[_LAST] = band.first * spacing, band.last * spacing
-        term[_ALIKE], term[_TRUNCATED] = band.weights is not None, band.truncated
+        term[FIRST], term[LAST] = band.first * spacing, band.last * spacing
+        term[ALIKE], term[_TRUNCATED] = band.weights is not None, band.truncated
         term[_WIDTH], term[_INNER] = len(band.offsets), len(inner)
         term[_OFFSETS], term[_INSIDE] = i, i + len(band.offsets)
         integers += [band.offsets * spacing, inner]
@@ -165,7 +165,7 @@ def star(
     if not terms:
         out[...] = 0
         return
-    if x.dtype not in _REAL or x.dtype != out.dtype:
+    if x.dtype not in REAL or x.dtype != out.dtype:
         raise TypeError(f"no stencils from {x.dtype} into {out.dtype}")
     itemsize = x.itemsize
     banded = [axis for axis, _ in terms]
@@ -180,11 +180,11 @@ def star(
             star(x, filled, terms, have, want)
             out[...] = filled
             return
-    real = _REAL[x.dtype]
+    real = REAL[x.dtype]
     # Numbers in a sample, and bytes in a number.
     parts, size = itemsize // real.itemsize, real.itemsize
-    source, at = _numbers(x, real, True)
-    target, to = _numbers(out, real, False)
+    source, at = numbers(x, real, True)
+    target, to = numbers(out, real, False)
     shape, near, far = out.shape, x.strides, out.strides
     for axis in range(x.ndim):
         at += (want[axis] - have[axis]) * (near[axis] // size)
@@ -210,7 +210,7 @@ def star(
     axes.reverse()
     last = len(axes) - 1
     spacings = tuple([1 if places[axis] else parts for axis in banded])
-    packed = _pack(tuple([band for _, band in terms]), spacings, real)
+    packed = pack(tuple([band for _, band in terms]), spacings, real)
     table = packed.terms.copy()
     for term, axis, spacing in zip(table, banded, spacings, strict=True):
         term[_AXIS], term[_START] = last - places[axis], want[axis] * spacing
@@ -227,13 +227,13 @@ def star(
     )
 
 
-_REAL = {
+REAL = {
     np.dtype(kind): np.empty(0, kind).real.dtype
     for kind in (np.float32, np.float64, np.complex64, np.complex128)
 }
 
 
-def _numbers(
+def numbers(
     array: npt.NDArray[Any], real: np.dtype[Any], readonly: bool
 ) -> tuple[npt.NDArray[Any], int]:
     """The memory of an array, and where its first element stands there."""
@@ -298,7 +298,7 @@ def _star(real: np.dtype[Any]) -> Callable[..., None]:
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
-def _add_taps(out, x, at, offsets, weights, count):  # type: ignore[no-untyped-def]
+def add_taps(out, x, at, offsets, weights, count):  # type: ignore[no-untyped-def]
     """Fill a run with the sum of taps, 8 to a loop."""
     m = len(out)
     if count == 0:
@@ -372,13 +372,13 @@ def _add_taps(out, x, at, offsets, weights, count):  # type: ignore[no-untyped-d
 
 
 @numba.njit(nogil=True, cache=True)
-def _collect(  # type: ignore[no-untyped-def]
+def collect(  # type: ignore[no-untyped-def]
     term, index, step, integers, reals, used, offsets, weights, count
 ):
     """Append the taps of one row; a band's own sample is one tap for all bands."""
     row = index + term[_START]
-    first, last = term[_FIRST], term[_LAST]
-    alike = term[_ALIKE] == 1
+    first, last = term[FIRST], term[LAST]
+    alike = term[ALIKE] == 1
     whole = alike and first <= row < last
     column = row - last + first if alike and row >= last else row
     for j in range(term[_INNER] if whole else term[_WIDTH]):
@@ -409,8 +409,8 @@ def _ends(  # type: ignore[no-untyped-def]
     for e in range(stop - start - (g - f)):
         k = start + e if start + e < f else start + e + g - f
         column = k + term[_START]
-        if term[_ALIKE] == 1 and column >= term[_LAST]:
-            column += term[_FIRST] - term[_LAST]
+        if term[ALIKE] == 1 and column >= term[LAST]:
+            column += term[FIRST] - term[LAST]
         bounds[e] = count
         for w in range(term[_WIDTH]):
             place = term[_TABLE] + w * term[_LENGTH] + column
@@ -554,7 +554,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
             in_rows = t
     term = terms[max(in_line, 0)]
     padded = in_line >= 0 and term[_TRUNCATED] == 1
-    uneven = in_line >= 0 and term[_ALIKE] == 0
+    uneven = in_line >= 0 and term[ALIKE] == 0
 
     # Long lines are cut in runs; short ones are joined where that is one piece of memory.
     run = _RUN // out.itemsize
@@ -597,7 +597,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
 
     # Taps of the samples of the line that are not inside its band.
     several = in_line >= 0 and not padded
-    size = min(length, term[_ROWS] - term[_LAST] + term[_FIRST]) if several else 0
+    size = min(length, term[_ROWS] - term[LAST] + term[FIRST]) if several else 0
     bounds = np.empty(size + 1, np.int64)
     own = np.empty(size * term[_WIDTH], np.int64)
     entries = np.empty(size * term[_WIDTH], reals.dtype)
@@ -608,8 +608,8 @@ def _star_loop(  # type: ignore[no-untyped-def]
         # What one loop fills: the samples inside the line's band.
         f, g = start, stop
         if several:
-            f = max(start, term[_FIRST] - term[_START])
-            g = min(stop, term[_LAST] - term[_START])
+            f = max(start, term[FIRST] - term[_START])
+            g = min(stop, term[LAST] - term[_START])
             if f >= g:
                 f = g = stop
             _ends(
@@ -639,7 +639,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                 for t in range(len(terms)):
                     d = terms[t, _AXIS]
                     if d < outer:
-                        n0 = _collect(
+                        n0 = collect(
                             terms[t],
                             index[d],
                             axes[d, 1],
@@ -658,7 +658,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                         offsets[1, w], weights[1, w] = offsets[0, w], weights[0, w]
                     if in_rows >= 0:
                         band = terms[in_rows]
-                        n1 = _collect(
+                        n1 = collect(
                             band,
                             r,
                             read,
@@ -671,15 +671,15 @@ def _star_loop(  # type: ignore[no-untyped-def]
                         )
                         i = r + band[_START]
                         end = r + 1
-                        if band[_ALIKE] == 1 and band[_FIRST] <= i < band[_LAST]:
-                            end = min(bottom, band[_LAST] - band[_START])
+                        if band[ALIKE] == 1 and band[FIRST] <= i < band[LAST]:
+                            end = min(bottom, band[LAST] - band[_START])
                     # Taps of the loop, and whether there are none.
                     level, n2 = 1, n1
                     if several and not uneven and f < g:
                         level = 2
                         for w in range(n1):
                             offsets[2, w], weights[2, w] = offsets[1, w], weights[1, w]
-                        n2 = _collect(
+                        n2 = collect(
                             term,
                             f,
                             1,
@@ -700,7 +700,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                         for j in range(0 if idle else 1 if joined else e - r):
                             for k in range(f, f + m, run):
                                 o = target + j * write + k
-                                _add_taps(
+                                add_taps(
                                     out[o : o + min(run, f + m - k)],
                                     x,
                                     source + j * read + k,
@@ -726,7 +726,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                                     buffer[b : b + n - s],
                                     False,
                                 )
-                            _add_taps(sums[:m], buffer, 0, moved, scaled, count)
+                            add_taps(sums[:m], buffer, 0, moved, scaled, count)
                             m = stop - start
                             for j in range(e - r):
                                 o = target + j * write + start

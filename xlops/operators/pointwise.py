@@ -16,6 +16,7 @@ from xlops.space import Labeled, Space
 from xlops.units import Gain
 from xlops.windows.pieces import Array, Block, NDArray, floating
 from xlops.windows.rules import Pointwise, Whole
+from xlops.windows.weighted import Weighted
 
 __all__ = ["Diagonal", "Identity", "Mask", "Zero"]
 
@@ -177,8 +178,8 @@ class Diagonal(Elementary):
             space,
             space,
             window=Pointwise(),
-            forward=_multiplied,
-            adjoint=_multiplied_by_conjugate,
+            forward=Weighted(),
+            adjoint=Weighted(conjugate=True),
             gain=gain,
             params={"gain": gain},
             name=name,
@@ -242,24 +243,6 @@ def _aligned(weights: Array, dims: tuple[Hashable, ...]) -> Any:
 def _both(outer: LinearOperator, inner: LinearOperator) -> Space:
     assert isinstance(outer.domain, Space) and isinstance(inner.domain, Space)
     return inner.domain.union(outer.domain)
-
-
-def _multiplied(block: Block, out: NDArray) -> None:
-    _multiply(block.data, block.weight(), out)
-
-
-def _multiplied_by_conjugate(block: Block, out: NDArray) -> None:
-    weight = block.weight()
-    _multiply(block.data, weight.conj() if weight.dtype.kind == "c" else weight, out)
-
-
-def _multiply(data: NDArray, weight: NDArray, out: NDArray) -> None:
-    """Weights in the precision of the data."""
-    if weight.dtype.kind == "c" and out.dtype.kind != "c":
-        weight = weight.real
-    kind = np.complex64 if weight.dtype.kind == "c" else np.float32
-    weight = weight.astype(np.result_type(data.dtype, kind), copy=False)
-    np.multiply(data, weight, out=out)
 
 
 class Mask(Elementary):
