@@ -23,8 +23,8 @@ from xlops.kernels.stencil import (
     LAST,
     REAL,
     add_taps,
+    as_numbers,
     collect,
-    numbers,
     pack,
 )
 
@@ -176,7 +176,7 @@ def _laid_out(
     others = [i for i in range(line) if i != axis]
     shape = tuple(out.shape[i] for i in others)
     for n, (array, start) in enumerate(arrays):
-        numbers, at = numbers(array, real, n < len(arrays) - 1)
+        numbers, at = as_numbers(array, real, n < len(arrays) - 1)
         flat.append(numbers)
         starts = np.full(shape, at - start * steps[n, axis], np.int64)
         for i, index in zip(others, np.indices(shape, sparse=True), strict=True):

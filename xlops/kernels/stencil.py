@@ -183,8 +183,8 @@ def star(
     real = REAL[x.dtype]
     # Numbers in a sample, and bytes in a number.
     parts, size = itemsize // real.itemsize, real.itemsize
-    source, at = numbers(x, real, True)
-    target, to = numbers(out, real, False)
+    source, at = as_numbers(x, real, True)
+    target, to = as_numbers(out, real, False)
     shape, near, far = out.shape, x.strides, out.strides
     for axis in range(x.ndim):
         at += (want[axis] - have[axis]) * (near[axis] // size)
@@ -233,7 +233,7 @@ REAL = {
 }
 
 
-def numbers(
+def as_numbers(
     array: npt.NDArray[Any], real: np.dtype[Any], readonly: bool
 ) -> tuple[npt.NDArray[Any], int]:
     """The memory of an array, and where its first element stands there."""
