@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import xarray as xr
 from dask.tokenize import tokenize
@@ -15,12 +15,16 @@ from xlops.axis import Axis
 from xlops.engine import Explanation, Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.labeling import Memory, Origin, admitted, labeled
+from xlops.notebook.blocks import LabeledBlocks
 from xlops.options import options
 from xlops.space import Blocks, Space, laid_out, overlaid, overlay
 from xlops.units import ONE, Gain
 from xlops.windows.pieces import Array, Indices, Kernel, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
 from xlops.windows.rules import WindowRule
+
+if TYPE_CHECKING:
+    from xlops.notebook.diagram import Diagram
 
 __all__ = ["Elementary", "Gains", "LinearOperator"]
 
@@ -292,7 +296,7 @@ class LinearOperator(abc.ABC):
             results = {block: one(result, block)}
         if new is not None:
             self._memory.add(new)
-        return results if isinstance(result, dict) else results[block]
+        return LabeledBlocks(results) if isinstance(result, dict) else results[block]
 
     # --- modes and plans ------------------------------------------------------------
 
@@ -559,6 +563,42 @@ class LinearOperator(abc.ABC):
     def _details(self) -> list[str]:
         """Further lines of the repr."""
         return []
+
+    def _repr_html_(self) -> str:
+        from xlops.notebook.operators import operator_page
+
+        return operator_page(self)
+
+    def visualize(self, x: Any = None) -> Diagram:
+        """A picture of how the operator is put together.
+
+        Parameters
+        ----------
+        x : DataArray, optional
+            Data, as for `apply`: arrows then show their dims and units too. Nothing is
+            computed.
+
+        Returns
+        -------
+        Diagram
+            Notebooks show it; ``.save(path)`` writes an SVG file. Data flow as products
+            are written, from right to left.
+
+        Raises
+        ------
+        LabelError, DTypeError
+            As for `apply`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.ones((4, 6)), dims=("offset", "time"))
+        >>> (xl.FirstDerivative(x.time) @ xl.SecondDerivative(x.offset)).visualize(x)
+        <Diagram of FirstDerivative(time) @ SecondDerivative(offset)>
+        """
+        from xlops.notebook.diagram import Diagram
+
+        return Diagram.of(self, x)
 
 
 def _side(title: str, side: Space | Blocks) -> list[str]:
