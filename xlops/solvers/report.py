@@ -32,21 +32,18 @@ def solution_page(solution: Solution) -> str:
         html.folded(
             "Norms:", history_svg(solution.history), _norms(solution), unfolded=True
         ),
-        _array("x:", solution.x),
-        _residual(solution.residual),
+        _arrays("x:", solution.x),
+        _arrays("residual:", solution.residual),
     ]
     return html.page(repr(solution), "".join(sections))
 
 
-def _array(title: str, array: Any) -> str:
-    return html.folded(title, array_inside(array), array_line(array))
-
-
-def _residual(residual: Any) -> str:
-    if not isinstance(residual, dict):
-        return _array("residual:", residual)
-    blocks = "".join(_array(f"{name}:", block) for name, block in residual.items())
-    return html.folded("residual:", blocks, html.span(", ".join(residual), "name"))
+def _arrays(title: str, value: Any) -> str:
+    """An array, or arrays in blocks, as a section."""
+    if not isinstance(value, dict):
+        return html.folded(title, array_inside(value), array_line(value))
+    blocks = "".join(_arrays(f"{name}:", block) for name, block in value.items())
+    return html.folded(title, blocks, html.span(", ".join(value), "name"))
 
 
 def _norms(solution: Solution) -> str:
