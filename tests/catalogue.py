@@ -5,6 +5,7 @@ name, how it is built from a gather, and the few facts that tests cannot find ou
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -106,6 +107,11 @@ class Entry:
     tasks: int | None = None
     integers: str = "never"
 
+    @functools.cached_property
+    def operator(self) -> xl.LinearOperator:
+        """The operator on a gather of the usual sizes, built once for all tests."""
+        return self.build(gather(self.time))
+
     def __str__(self) -> str:
         return self.name
 
@@ -157,6 +163,12 @@ def stack(d: xr.DataArray) -> xl.LinearOperator:
     """Data and smoothness, as in a regularised inversion."""
     smooth = Q(0.5, "s**2") * D2(d.time)
     return xl.VStack({"data": R(d.offset, [0, 2, 3]), "smooth": smooth})
+
+
+def matrix(d: xr.DataArray) -> xl.LinearOperator:
+    """Blocks to blocks, one entry left out."""
+    slope, rows = Q(2.0, "s") * D1(d.time), R(d.offset, [0, 2, 3])
+    return xl.Block({"data": {"p": rows, "q": rows @ slope}, "smooth": {"q": slope}})
 
 
 # --- the catalogue --------------------------------------------------------------------
@@ -464,6 +476,33 @@ STACKS = [
     Entry("adjoint of stack of product", lambda d: (stack(d) @ xl.Mask(d > 0)).H),
     Entry("gram of stack", lambda d: stack(d).gram),
     Entry("gram of stack of product", lambda d: (stack(d) @ D1(d.depth)).gram),
+    Entry("blocks to one array", lambda d: xl.HStack([D1(d.time), 2 * D1(d.time)])),
+    Entry(
+        "blocks of other dims to one array",
+        lambda d: xl.HStack({"rows": R(d.offset, [1, 3]).H, "slope": xl.Mask(d > 0)}),
+    ),
+    Entry("blocks to blocks", matrix),
+    Entry("blocks to blocks and back", lambda d: matrix(d).H @ matrix(d)),
+    Entry(
+        "block by block",
+        lambda d: xl.BlockDiag(
+            {"p": D1(d.time), "q": R(d.offset, [0, 2]), "r": FFT(d.time)}
+        ),
+    ),
+    Entry("blocks through one array", lambda d: stack(d) @ stack(d).H),
+    Entry("stacks added", lambda d: stack(d) + 2 * stack(d)),
+    Entry(
+        "side by side",
+        lambda d: xl.Concat({"slope": D1(d.time), "twice": 2 * D1(d.time)}, "component"),
+    ),
+    Entry(
+        "side by side along a coordinate",
+        lambda d: xl.Concat([R(d.offset, [0, 1]), R(d.offset, [0, 1])], d.depth[:2]),
+    ),
+    Entry(
+        "side by side and on",
+        lambda d: D2(d.time) @ xl.Concat([D1(d.time), D1(d.time, "forward")], "component"),
+    ),
 ]
 
 COMPOSED = [*ADJOINTS, *PRODUCTS, *SUMS, *LAPLACIANS, *SCALED, *GRAMS, *STACKS]

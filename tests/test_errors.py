@@ -323,8 +323,10 @@ def test_blocks_that_do_not_meet(gather):
         W.H @ V
     with refused(xl.LabelError, ValueError, "blocks", "do not meet"):
         xl.Identity(gather.time) @ V
-    with refused(xl.LabelError, ValueError, "do not add"):
-        V + V
+    with refused(xl.LabelError, ValueError, "cannot be added", "a (", "c ("):
+        V + W
+    with refused(xl.LabelError, ValueError, "cannot be added"):
+        V + xl.Identity(gather.time)
 
 
 def test_blocks_that_are_missing_or_too_many(gather):
@@ -963,8 +965,11 @@ def test_no_units_no_warning(gather):
 INTEGERS = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4"]
 
 
-@pytest.mark.parametrize("dtype", INTEGERS)
-@where
+@pytest.mark.parametrize(
+    ("dtype", "where"),
+    [(dtype, "numpy") for dtype in INTEGERS]
+    + [("?", "one"), ("u8", "one"), ("i2", "split"), (">i4", "split")],
+)
 def test_integers_and_booleans(gather, dtype, where):
     values = np.round(20 * np.abs(gather.values)).astype(dtype)
     x = on_all(gather.copy(data=values))[where]

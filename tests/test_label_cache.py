@@ -16,6 +16,8 @@ import xarray as xr
 import xlops as xl
 from xlops import labeling
 
+ureg = pint.UnitRegistry()
+
 
 def gather(seed=0):
     rng = np.random.default_rng(seed)
@@ -155,7 +157,8 @@ def test_attributes_are_edited_in_place(build):
     x.attrs["history"].append("more")
     x.attrs["units"] = "hPa"
     check(A, build, x, d)
-    for name in x.coords:
+    # Half of the coordinates, each other operator the other half.
+    for name in list(x.coords)[list(BUILT.values()).index(build) % 2 :: 2]:
         x[name].attrs["remark"] = 1
         check(A, build, x, d)
         x[name].attrs["remark"] = 1.0  # equal, and yet another
@@ -315,7 +318,6 @@ def test_auxiliary_coordinates_of_other_kinds(build):
     )
     check(A, build, lazy, d)
     check(A, build, lazy.assign_coords(live=~lazy.live), d)
-    ureg = pint.UnitRegistry()
     quantity = ureg.Quantity(d.elevation.values, "ft")
     check(A, build, d.assign_coords(elevation=(("shot", "offset"), quantity)), d)
     category = pd.Categorical(["a", "b", "a", "b"])
@@ -327,7 +329,6 @@ def test_auxiliary_coordinates_of_other_kinds(build):
 def test_quantities(build):
     d = gather()
     A = build(d)
-    ureg = pint.UnitRegistry()
     bare = d.copy(deep=False)
     bare.attrs = {"comment": "x"}
     for unit in ("Pa", "m/s"):

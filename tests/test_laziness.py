@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import pickle
+import random
 import subprocess
 import sys
 
@@ -61,10 +62,11 @@ def test_operators_read_nothing(entry, nothing_computed):
 
 
 def test_products_and_sums_read_nothing(nothing_computed):
-    """Every pair that meets, and a stack of every two on the same data."""
+    """Every operator with some others, where they meet, and a stack of both."""
     made = 0
-    operators = [e.build(gather(e.time)) for e in CATALOGUE if e.time == "even"]
-    for A, B in itertools.product(operators[::4], operators[1::4]):
+    d, rng = gather(), random.Random(0)
+    operators = [entry.build(d) for entry in CATALOGUE if entry.time == "even"]
+    for A, B in ((A, B) for A in operators for B in rng.sample(operators, 2)):
         for combine in (
             lambda a, b: a @ b,
             lambda a, b: a + b,
@@ -76,7 +78,7 @@ def test_products_and_sums_read_nothing(nothing_computed):
                 continue
             made += 1
             assert all_lazy(C @ members(C))
-    assert made > 30
+    assert made > 300
 
 
 def test_lazy_weights_stay_lazy(lazy, nothing_computed):
@@ -111,7 +113,7 @@ def test_numpy_stays_numpy():
     for entry in CATALOGUE:
         if "lazy" in str(entry):  # its weights are
             continue
-        A = entry.build(gather(entry.time))
+        A = entry.operator
         y = A @ A.domain.random(3)
         for array in y.values() if isinstance(y, dict) else [y]:
             assert type(array.data) is np.ndarray
@@ -198,7 +200,7 @@ def test_large_weights_are_in_the_graph_once():
 @pytest.mark.parametrize("entry", CATALOGUE, ids=str)
 def test_graphs_travel(entry):
     """Graphs pickle, and make the same numbers elsewhere."""
-    A = entry.build(gather(entry.time))
+    A = entry.operator
     for B in (A, A.H):
         y = B @ members(B)
         for block in y.values() if isinstance(y, dict) else [y]:
@@ -212,13 +214,13 @@ def test_graphs_travel(entry):
 @pytest.mark.parametrize("entry", CATALOGUE, ids=str)
 def test_one_array_under_two_names_of_dims(entry):
     """The same Dask array with its dims named otherwise makes other keys."""
-    A = entry.build(gather(entry.time))
+    A = entry.operator
     if isinstance(A.domain, xl.Blocks):
         return
     n = dict(A.domain.sizes)
     one = next(iter(n))
     data = da.from_array(
-        np.random.default_rng(0).standard_normal((*n.values(), n[one])), chunks=2
+        np.random.default_rng(0).standard_normal((*n.values(), n[one])), chunks=4
     )
     first = xr.DataArray(data, A.domain.coords, (*n, "shot"))
     turned = ["shot" if dim == one else dim for dim in n]

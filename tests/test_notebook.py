@@ -426,6 +426,32 @@ def test_sums_meet_and_stacks_stay_apart(d, stack):
         assert boxes(root) == 2  # with a name of its own, it is one box
 
 
+def test_blocks_on_both_sides(d):
+    S, D = xl.Smoothing1D(d.time, 3), xl.Smoothing1D(d.offset, 5)
+    I, R = xl.Identity(d), xl.Restriction(d.offset, [0, 3])
+    x = {"u": d, "v": d}
+    wide = xl.HStack({"u": S, "v": D})
+    diagonal = xl.BlockDiag({"u": S, "v": R})
+    even = xl.BlockDiag({"u": D @ S, "v": S @ D})
+    square = xl.Block({"a": {"u": S, "v": D}, "b": {"u": R, "v": R @ I}})
+    for A, given, made in [
+        (wide, 2, (2, 1)),
+        (diagonal, 2, (2, 0)),
+        (square, 4, (5, 2)),
+        (square.H, 4, (5, 2)),
+        (wide @ even, 2, (6, 1)),
+    ]:
+        page = read(A)
+        assert f"Blocks:{given}" in page.text or "Factors:2" in page.text
+        for root in picture(A.visualize()):
+            assert (boxes(root), joins(root)) == made
+            inside(root)
+            apart(root)
+    assert "u → a = Smoothing1D(time)" in read(square).text
+    for root in picture(square.visualize(x)):
+        assert words(root).count("Pa") >= 4
+
+
 def test_numbers_stand_where_they_act(d):
     def pill(A, name):
         root, _ = picture(A.visualize())

@@ -115,7 +115,6 @@ def test_what_is_not_read(value, kind, order, edge, chunks):
                 )
 
 
-@pytest.mark.parametrize("chunks", [None, 1], ids=["numpy", "dask"])
 @pytest.mark.parametrize("norm", ["ortho", "none", "1/n"])
 @pytest.mark.parametrize("nfft", [5, 8, 11, 12])
 @pytest.mark.parametrize(
@@ -130,7 +129,9 @@ def test_what_is_not_read(value, kind, order, edge, chunks):
     ],
 )
 @pytest.mark.filterwarnings("ignore:nfft=5 has been selected:UserWarning")
-@pytest.mark.parametrize("dim", ["time", "depth"])
+@pytest.mark.parametrize(
+    ("dim", "chunks"), [("time", None), ("depth", 1)], ids=["numpy", "dask"]
+)
 def test_fft(cube, dim, real, before, after, nfft, norm, chunks):
     P = pylops.signalprocessing.FFT(
         SHAPE,

@@ -15,6 +15,7 @@ from xlops.errors import (
 from xlops.files import open, save  # noqa: A004
 from xlops.operator import LinearOperator
 from xlops.operators.arrangement import Flip, Pad, Roll
+from xlops.operators.concatenation import Concat
 from xlops.operators.convolution import Convolve1D, ConvolveND
 from xlops.operators.derivative import (
     FirstDerivative,
@@ -35,7 +36,7 @@ from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
 from xlops.space import Blocks, Space
-from xlops.stack import VStack
+from xlops.stack import Block, BlockDiag, HStack, VStack
 from xlops.testing import dottest
 from xlops.units import UnitWarning
 
@@ -46,9 +47,12 @@ __all__ = [
     "FFT2D",
     "FFTND",
     "ArgumentError",
+    "Block",
+    "BlockDiag",
     "Blocks",
     "CausalIntegration",
     "ChunkError",
+    "Concat",
     "Convolve1D",
     "ConvolveND",
     "DTypeError",
@@ -59,6 +63,7 @@ __all__ = [
     "Flip",
     "Fredholm1",
     "Gradient",
+    "HStack",
     "Identity",
     "LabelError",
     "Laplacian",

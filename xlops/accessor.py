@@ -12,7 +12,7 @@ from xlops.errors import DTypeError, LabelError, XlopsError, listed, shown
 from xlops.operator import LinearOperator, as_dataset
 from xlops.solvers.solution import Solution
 from xlops.solvers.solve import solve
-from xlops.space import Blocks, overlaid
+from xlops.space import Blocks, Layout, overlaid
 
 __all__ = ["DataArrayOperators", "DatasetOperators"]
 
@@ -231,9 +231,9 @@ def _mapped(operator: LinearOperator, ds: xr.Dataset) -> Any:
     kept = [name for name in ds.data_vars if name not in changed]
     for name in kept:
         _check_fits(ds, name, made, operator)
-    carried = operator._carry(ds.coords.to_dataset(), adjoint=False)
-    assert isinstance(carried, xr.Dataset)
-    result = overlaid(xr.Dataset(changed, attrs=ds.attrs), carried)
+    carried = operator._carry(Layout.of(ds.coords), adjoint=False)
+    assert isinstance(carried, Layout)
+    result = overlaid(xr.Dataset(changed, attrs=ds.attrs), carried.dataset())
     for name in kept:
         result = overlaid(result, ds[name].coords.to_dataset())
     # As plain variables: nothing is aligned, labels may differ by their rounding.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,15 @@ from dask.tokenize import tokenize
 from xlops import engine, units
 from xlops.axis import Axis
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
+from xlops.gains import Gains
 from xlops.modes import InMode, in_product, plain
-from xlops.operator import Coords, Gains, LinearOperator, offered
-from xlops.space import Blocks, Kind, Space, overlaid, same_values
+from xlops.operator import Coords, LinearOperator, offered
+from xlops.space import Blocks, Kind, Layout, Space, overlay, same_values
 from xlops.units import Gain
-from xlops.windows.plan import Node, Plan, real, total
+from xlops.windows.plan import Node, Plan, conjugate, real, total
 from xlops.windows.plan import scaled as times
 
-__all__ = ["Adjoint", "Product", "Scaled", "Sum"]
+__all__ = ["Adjoint", "Conjugate", "Product", "Scaled", "Sum"]
 
 
 # --- adjoint --------------------------------------------------------------------------
@@ -37,7 +38,8 @@ class Adjoint(LinearOperator):
         self.operator = operator
         self.domain, self.range = operator.range, operator.domain
         self.name = f"{bracketed(operator)}.H"
-        self.gain = operator.gain
+        gain = operator.gain
+        self.gain = gain if isinstance(gain, Gain) else gain.transposed
         self.clinear = operator.clinear
         self.traits = operator.traits
         self.keeps_constants = (
@@ -55,8 +57,17 @@ class Adjoint(LinearOperator):
 
     @functools.cached_property
     def token(self) -> str:
-        """A name for exactly this operator."""
-        return str(tokenize("adjoint", self.operator.token))
+        """A name for exactly this operator, however its adjoint is written."""
+        operator = self.operator
+        if "symmetric" in operator.traits:
+            return operator.token
+        if isinstance(operator, Product):
+            return _token_of_product(self)
+        if isinstance(operator, Sum):
+            return _token_of_sum([term.H for term in operator.terms])
+        if isinstance(operator, Scaled) and not isinstance(operator.number, complex):
+            return _token_of_scaled(operator.operator.H, operator.number, self.gain)
+        return str(tokenize("adjoint", operator.token))
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         return self.operator._plan(x, not adjoint)
@@ -78,7 +89,10 @@ def product(outer: LinearOperator, inner: LinearOperator) -> LinearOperator:
     UnitError
         Where blocks that `outer` adds come in units that do not add.
     """
-    return in_product(Product(plain(outer), plain(inner)), outer, inner)
+    from xlops.simplify import simplified
+
+    made = simplified(Product(plain(outer), plain(inner)))
+    return in_product(made, outer, inner)
 
 
 class Product(LinearOperator):
@@ -91,15 +105,16 @@ class Product(LinearOperator):
         self.domain, self.range = _composed(outer, inner)
         self.gain = _composed_gain(outer, inner)
         self.clinear = outer.clinear and inner.clinear
-        kept, keeps = inner.keeps_constants is True, outer.keeps_constants
-        self.keeps_constants = (
-            {name: kept and own for name, own in keeps.items()}
-            if isinstance(keeps, dict)
-            else kept and keeps
-        )
+        kept = {
+            row: outer.keeps(row) and all(map(inner.keeps, outer.gains.into(row)))
+            for row in outer.gains.rows
+        }
+        self.keeps_constants = kept.get("", kept)
         self.traits = outer.traits & inner.traits & {"unitary"}
         if _is_mirrored(factors):
-            self.traits |= {"symmetric", "positive"}
+            middle = factors[len(factors) // 2].traits if len(factors) % 2 else None
+            signs = frozenset({"symmetric", "positive"})
+            self.traits |= signs if middle is None else middle & signs
 
     @functools.cached_property
     def factors(self) -> tuple[LinearOperator, ...]:
@@ -109,7 +124,7 @@ class Product(LinearOperator):
     @functools.cached_property
     def token(self) -> str:
         """A name for exactly this operator."""
-        return str(tokenize("product", [factor.token for factor in self.factors]))
+        return _token_of_product(self)
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
@@ -121,6 +136,10 @@ class Product(LinearOperator):
         return second._carry(first._carry(coords, adjoint), adjoint)
 
 
+def _token_of_product(operator: LinearOperator) -> str:
+    return str(tokenize("product", [factor.token for factor in _factors(operator)]))
+
+
 def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
     if isinstance(operator, Product):
         return operator.factors
@@ -130,10 +149,10 @@ def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
 
 
 def _is_mirrored(factors: Sequence[LinearOperator]) -> bool:
-    """Whether a chain reads ``A.H … B.H @ B … A``."""
-    half, odd = divmod(len(factors), 2)
-    return not odd and all(
-        factors[half - 1 - i] == factors[half + i].H for i in range(half)
+    """Whether a chain reads ``A.H … B.H @ B … A``, or has one more in the middle."""
+    return all(
+        one == other.H
+        for one, other in zip(factors[: len(factors) // 2], reversed(factors), strict=False)
     )
 
 
@@ -143,70 +162,76 @@ def _composed(
     """Domain and range of a product, after checking that the factors meet."""
     who = f"{outer} @ {inner}"
     made, needed = inner.range, outer.domain
-    if isinstance(made, Blocks) or isinstance(needed, Blocks):
-        return _composed_at_blocks(outer, inner, who)
-    if isinstance(inner.domain, Blocks) and isinstance(outer.range, Blocks):
+    if set(by_name(made)) != set(by_name(needed)):
         raise LabelError(
-            f"{who} would map blocks to blocks through one array; apply the two one "
-            "after the other"
+            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
         )
-    domains = inner.domain if isinstance(inner.domain, Blocks) else {"": inner.domain}
-    ranges = outer.range if isinstance(outer.range, Blocks) else {"": outer.range}
-    _check_meet(made, needed, inner, outer, who)
-    domain = {}
-    ends = _each(inner._carry(needed.labels, adjoint=True), domains)
-    for name, space in domains.items():
-        passing = needed.without([*made.dims, *space.dims])
-        labels = overlaid(space.labels, ends[name])
-        domain[name] = _joined(space, passing, labels, needed.kind)
-    range_ = {}
-    ends = _each(outer._carry(made.labels, adjoint=False), ranges)
-    for name, space in ranges.items():
-        passing = made.without([*needed.dims, *space.dims])
-        labels = space.relabeled(ends[name])
-        range_[name] = _joined(space, passing, labels, made.kind)
+    # Blocks or not, all sides are looked at as blocks by name; one array has none.
+    makes, needs = by_name(made), by_name(needed)
+    for name, space in needs.items():
+        here = f"{who}, block {name!r}" if name else who
+        _check_meet(makes[name], space, inner, outer, here)
+    domains, ranges = by_name(inner.domain), by_name(outer.range)
+    back = _each(inner._carry(_labels(needed), adjoint=True), domains)
+    on = _each(outer._carry(_labels(made), adjoint=False), ranges)
+    domain = {
+        column: _beside(
+            space,
+            {name: (needs[name], makes[name]) for name in inner.gains.out_of(column)},
+            overlay(space.layout, back[column]),
+            who,
+        )
+        for column, space in domains.items()
+    }
+    range_ = {
+        row: _beside(
+            space,
+            {name: (makes[name], needs[name]) for name in outer.gains.into(row)},
+            space.relabeled(on[row]),
+            who,
+        )
+        for row, space in ranges.items()
+    }
     return (
         Blocks(domain) if isinstance(inner.domain, Blocks) else domain[""],
         Blocks(range_) if isinstance(outer.range, Blocks) else range_[""],
     )
 
 
-def _composed_at_blocks(
-    outer: LinearOperator, inner: LinearOperator, who: str
-) -> tuple[Space | Blocks, Space | Blocks]:
-    made, needed = inner.range, outer.domain
-    if not (isinstance(made, Blocks) and isinstance(needed, Blocks)):
-        raise LabelError(
-            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
-        )
-    if set(made) != set(needed):
-        raise LabelError(
-            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
-        )
-    assert isinstance(inner.domain, Space) and isinstance(outer.range, Space)
-    back = inner._carry({name: space.labels for name, space in needed.items()}, True)
-    on = outer._carry({name: space.labels for name, space in made.items()}, False)
-    assert isinstance(back, xr.Dataset) and isinstance(on, xr.Dataset)
-    nothing = Space({})
-    kinds = {space.kind for space in (*made.values(), *needed.values())} - {"any"}
-    kind: Kind = kinds.pop() if len(kinds) == 1 else "any"
-    domain = _joined(inner.domain, nothing, overlaid(inner.domain.labels, back), kind)
-    range_ = _joined(outer.range, nothing, outer.range.relabeled(on), kind)
-    passing = {}
-    for name, space in needed.items():
-        _check_meet(made[name], space, inner, outer, f"{who}, block {name!r}")
-        through = space.without(made[name].dims), made[name].without(space.dims)
-        domain = domain.union(through[0], who)
-        range_ = range_.union(through[1], who)
-        passing[name] = {*through[0].dims, *through[1].dims}
+def _beside(
+    space: Space, meeting: Mapping[str, tuple[Space, Space]], labels: Layout, who: str
+) -> Space:
+    """A side of a product: its own dims, then those that pass through.
+
+    `meeting` has, for each block between the factors, the space of the far factor and
+    that of the near one: what only the far one knows passes through the near one.
+    """
+    passing = {
+        name: far.without([*near.dims, *space.dims])
+        for name, (far, near) in meeting.items()
+    }
     first = next(iter(passing))
-    for name, dims in passing.items():
-        if dims != passing[first]:
+    joined = passing[first]
+    for name, part in passing.items():
+        if set(part.dims) != set(passing[first].dims):
             raise LabelError(
-                f"{who} do not meet: {listed(passing[first])} would pass through block "
-                f"{first!r}, {listed(dims)} through block {name!r}"
+                f"{who} do not meet: {listed(passing[first].dims)} would pass through "
+                f"block {first!r}, {listed(part.dims)} through block {name!r}"
             )
-    return domain, range_
+        joined = joined.union(part, who)
+    kinds = {far.kind for far, _ in meeting.values()} - {"any"}
+    return _joined(space, joined, labels, kinds.pop() if len(kinds) == 1 else "any")
+
+
+def by_name(side: Space | Blocks) -> Mapping[str, Space]:
+    """The spaces of a side by block; that of one array is named ``""``."""
+    return side if isinstance(side, Blocks) else {"": side}
+
+
+def _labels(side: Space | Blocks) -> Coords:
+    if isinstance(side, Blocks):
+        return {name: space.layout for name, space in side.items()}
+    return side.layout
 
 
 def _what(side: Space | Blocks) -> str:
@@ -226,8 +251,8 @@ def _check_meet(
                 continue
             if made.axis(dim).labels is None and needed.axis(dim).size == made.sizes[dim]:
                 # `inner` was built without labels; does it keep those it is given?
-                kept = inner._carry(needed.labels, adjoint=True)
-                if all(dim in ds.coords for ds in _each(kept, {"": None}).values()):
+                kept = inner._carry(needed.layout, adjoint=True)
+                if all(dim in part.variables for part in _each(kept, {"": None}).values()):
                     continue
             raise LabelError(f"{who} do not meet: {outer} needs {needed}, but {reason}")
         consumed = any(dim in space for space in _spaces(inner.domain))
@@ -259,35 +284,19 @@ def _each(value: Any, names: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else dict.fromkeys(names, value)
 
 
-def _joined(space: Space, passing: Space, labels: xr.Dataset, other: Kind) -> Space:
+def _joined(space: Space, passing: Space, labels: Layout, other: Kind) -> Space:
     """A side of a product: its own dims, then what passes through."""
     sizes = {**space.sizes, **passing.sizes}
     outside = [n for n, v in labels.variables.items() if not set(sizes) >= set(v.dims)]
     kind = other if space.kind == "any" else space.kind
-    return Space(sizes, labels.drop_vars(outside), kind)
+    return Space(sizes, labels.without(outside).dataset(), kind)
 
 
-def _composed_gain(outer: LinearOperator, inner: LinearOperator) -> Gains:
-    one, two = outer.gain, inner.gain
-    if isinstance(one, dict) and isinstance(two, dict):
-        # Blocks are made and added up again: they must come in one unit.
-        totals = {name: one[name] * two[name] for name in one}
-        first = next(iter(totals))
-        for name, total in totals.items():
-            if not total.known or not totals[first].known:
-                return units.NONE
-            if units.factor(total, totals[first]) != 1.0:
-                raise UnitError(
-                    f"{outer} @ {inner} adds blocks whose units do not add: block "
-                    f"{first!r} comes in {totals[first]}, block {name!r} in {total}; "
-                    "scale one of them by a quantity"
-                )
-        return totals[first]
-    if isinstance(one, dict):
-        return {name: gain * two for name, gain in one.items()}
-    if isinstance(two, dict):
-        return {name: one * gain for name, gain in two.items()}
-    return one * two
+def _composed_gain(outer: LinearOperator, inner: LinearOperator) -> Gain | Gains:
+    if isinstance(outer.gain, Gain) and isinstance(inner.gain, Gain):
+        return outer.gain * inner.gain
+    composed = outer.gains.after(inner.gains, f"{outer} @ {inner}")
+    return composed.get(("", ""), composed)
 
 
 def of_kind(x: Plan, operator: LinearOperator, adjoint: bool) -> Plan:
@@ -297,13 +306,13 @@ def of_kind(x: Plan, operator: LinearOperator, adjoint: bool) -> Plan:
     other side. Inside of a sum it may be complex all the same.
     """
     side = operator.domain if adjoint else operator.range
-    if isinstance(side, Blocks):
-        assert isinstance(x, dict)
+    if isinstance(x, dict):
+        spaces = by_name(side)
         return {
-            name: real(node) if side[name].kind == "real" else node
+            name: real(node) if spaces[name].kind == "real" else node
             for name, node in x.items()
         }
-    assert isinstance(x, Node)
+    assert isinstance(side, Space)
     return real(x) if side.kind == "real" else x
 
 
@@ -323,8 +332,12 @@ def added(first: LinearOperator, second: LinearOperator) -> LinearOperator:
     terms = [
         term
         for side in map(plain, (first, second))
-        for term in (side.terms if isinstance(side, Sum) else (side,))
+        for term in (side.terms if type(side) is Sum else (side,))
     ]
+    if any(isinstance(side, Blocks) for t in terms for side in (t.domain, t.range)):
+        from xlops.stack import added_by_entry
+
+        return added_by_entry(first, second)
     return Sum(terms)
 
 
@@ -337,46 +350,25 @@ class Sum(LinearOperator):
 
     def __init__(self, terms: Sequence[LinearOperator]) -> None:
         who = " + ".join(str(term) for term in terms)
-        if any(isinstance(s, Blocks) for t in terms for s in (t.domain, t.range)):
-            raise LabelError(f"{who}: stacks do not add; add their blocks instead")
         known = next((t for t in terms if t.gain != units.NONE), terms[0])
         self.terms = tuple(_in_unit(term, known) for term in terms)
         unknown = any(term.gain == units.NONE for term in terms)
         first = self.terms[0].gain
-        self.gain = units.NONE if unknown or isinstance(first, dict) else first
+        assert isinstance(first, Gain)
+        self.gain = units.NONE if unknown else first
         self.domain = extended_domain(self.terms, who)
-        self.range = self._joined_range(who)
+        self.range = joined_range(
+            [(str(t), extended_range(t, self.domain, who)) for t in self.terms], who
+        )
         self.name = " + ".join(str(term) for term in self.terms).replace("+ -", "- ")
         self.clinear = all(t.clinear for t in terms) and self.domain.kind != "real"
         shared = frozenset({"symmetric", "positive"})
         self.traits = shared.intersection(*(term.traits for term in terms))
 
-    def _joined_range(self, who: str) -> Space:
-        joined: Space | None = None
-        for term in self.terms:
-            assert isinstance(term.domain, Space) and isinstance(term.range, Space)
-            made = extended_range(term, self.domain, who)
-            if joined is None:
-                joined, first = made, term
-                continue
-            if set(made.dims) != set(joined.dims):
-                raise LabelError(
-                    f"{who} cannot be added: {first} makes {joined}, {term} makes {made}"
-                )
-            kind: Kind = "complex" if "complex" in (joined.kind, made.kind) else made.kind
-            both = joined.union(made, f"{who} cannot be added").of_kind(kind)
-            labels = common([made.labels, joined.labels], who)
-            # Auxiliary coordinates that differ are true of neither.
-            shared = set(made.labels.variables) & set(joined.labels.variables)
-            unsure = shared - set(labels.variables) - set(both.labels.xindexes)
-            joined = Space(both.sizes, both.labels.drop_vars(unsure), kind)
-        assert joined is not None
-        return joined
-
     @functools.cached_property
     def token(self) -> str:
         """A name for exactly this operator."""
-        return str(tokenize("sum", [term.token for term in self.terms]))
+        return _token_of_sum(self.terms)
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         x = of_kind(x, self, not adjoint)
@@ -385,6 +377,34 @@ class Sum(LinearOperator):
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         parts = [term._carry(coords, adjoint) for term in self.terms]
         return common(parts, self.name)
+
+
+def joined_range(made: Sequence[tuple[str, Space]], who: str) -> Space:
+    """The space of a sum, from what each term, given with its name, makes.
+
+    Raises
+    ------
+    LabelError
+        Where terms make other dims or other labels.
+    """
+    (first, joined), *others = made
+    for term, space in others:
+        if set(space.dims) != set(joined.dims):
+            raise LabelError(
+                f"{who} cannot be added: {first} makes {joined}, {term} makes {space}"
+            )
+        kind: Kind = "complex" if "complex" in (joined.kind, space.kind) else space.kind
+        both = joined.union(space, f"{who} cannot be added").of_kind(kind)
+        labels = common([space.layout, joined.layout], who)
+        # Auxiliary coordinates that differ are true of neither.
+        shared = space.names & joined.names
+        unsure = shared - set(labels.variables) - set(both.layout.indexes)
+        joined = Space(both.sizes, both.labels.drop_vars(unsure), kind)
+    return joined
+
+
+def _token_of_sum(terms: Iterable[LinearOperator]) -> str:
+    return str(tokenize("sum", [term.token for term in terms]))
 
 
 def summed(parts: Iterable[Plan]) -> Node:
@@ -439,12 +459,12 @@ def extended_range(operator: LinearOperator, domain: Space, who: str) -> Space:
             f"{who} do not meet: {operator} makes dim {str(twice[0])!r}, which is there "
             "already"
         )
-    coords = operator._carry(domain.labels, adjoint=False)
-    assert isinstance(coords, xr.Dataset)
+    coords = operator._carry(domain.layout, adjoint=False)
+    assert isinstance(coords, Layout)
     return _joined(made, passing, made.relabeled(coords), domain.kind)
 
 
-def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
+def common(parts: Sequence[Coords], who: str) -> Layout:
     """The coordinates that all parts have kept, with the same values.
 
     Raises
@@ -452,11 +472,11 @@ def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
     LabelError
         Where a dim is labeled differently: what is added has other labels.
     """
-    first, *others = [part for part in parts if isinstance(part, xr.Dataset)]
-    gone = []
+    first, *others = [part for part in parts if isinstance(part, Layout)]
+    dims, gone = first.dims, []
     for name, variable in first.variables.items():
-        given = [other[name].variable for other in others if name in other.variables]
-        if name in first.dims:
+        given = [o.variables[name] for o in others if name in o.variables]
+        if name in dims:
             axis = Axis(name, variable.size, variable)
             for other in given:
                 reason = axis.difference(Axis(name, other.size, other))
@@ -466,7 +486,45 @@ def common(parts: Sequence[Coords], who: str) -> xr.Dataset:
             gone.append(name)
         if len(given) < len(others):
             gone.append(name)
-    return first.drop_vars(gone)
+    return first.without(gone)
+
+
+# --- conjugate ------------------------------------------------------------------------
+
+
+class Conjugate(LinearOperator):
+    """An operator with the conjugate matrix: x goes to the conjugate of A x̄."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator = operator
+        self.domain, self.range = operator.domain, operator.range
+        self.name = f"{bracketed(operator)}.conj()"
+        self.gain, self.clinear = operator.gain, operator.clinear
+        self.traits = operator.traits
+        self.keeps_constants = operator.keeps_constants
+        # The very way that the operator labels its results.
+        self._gives_back = operator._gives_back  # type: ignore[misc]
+
+    def conj(self) -> LinearOperator:
+        """The operator whose conjugate this is."""
+        return self.operator
+
+    @functools.cached_property
+    def token(self) -> str:
+        """A name for exactly this operator."""
+        return str(tokenize("conjugate", self.operator.token))
+
+    def _plan(self, x: Plan, adjoint: bool) -> Plan:
+        return _each_conjugate(self.operator._plan(_each_conjugate(x), adjoint))
+
+    def _carry(self, coords: Coords, adjoint: bool) -> Coords:
+        return self.operator._carry(coords, adjoint)
+
+
+def _each_conjugate(x: Plan) -> Plan:
+    if isinstance(x, dict):
+        return {name: conjugate(node) for name, node in x.items()}
+    return conjugate(x)
 
 
 # --- scaling --------------------------------------------------------------------------
@@ -513,8 +571,8 @@ def scaled(value: Any, operator: LinearOperator) -> LinearOperator:
     gain = operator.gain
     if given is None:
         return Scaled(operator, number)
-    if isinstance(gain, dict):
-        return Scaled(operator, number, {n: g * given for n, g in gain.items()})
+    if isinstance(gain, Gains):
+        return Scaled(operator, number, gain.map(lambda one: one * given))
     factor, reduced = units.reduced(gain * given)
     return Scaled(operator, number * factor, reduced)
 
@@ -523,7 +581,7 @@ class Scaled(LinearOperator):
     """An operator times a number, which may carry units."""
 
     def __init__(
-        self, operator: LinearOperator, number: complex, gain: Gains | None = None
+        self, operator: LinearOperator, number: complex, gain: Gain | Gains | None = None
     ) -> None:
         finite = math.isfinite(number.real) and math.isfinite(number.imag)
         if not finite:
@@ -547,7 +605,7 @@ class Scaled(LinearOperator):
     @functools.cached_property
     def token(self) -> str:
         """A name for exactly this operator."""
-        return str(tokenize("scaled", self.operator.token, self.number, self.gain))
+        return _token_of_scaled(self.operator, self.number, self.gain)
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         # The adjoint multiplies first: a complex number does not move past an
@@ -558,6 +616,10 @@ class Scaled(LinearOperator):
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         return self.operator._carry(coords, adjoint)
+
+
+def _token_of_scaled(operator: LinearOperator, number: complex, gain: Gain | Gains) -> str:
+    return str(tokenize("scaled", operator.token, number, gain))
 
 
 def _each_times(number: complex, x: Plan) -> Plan:
@@ -597,19 +659,30 @@ def raised(operator: LinearOperator, power: Any) -> LinearOperator:
             f"{operator}: a power must be a whole number from 0 on, got {shown(power)}"
         )
     domain, range_ = operator.domain, operator.range
-    if isinstance(domain, Blocks) or isinstance(range_, Blocks):
-        raise LabelError(f"{operator} has no powers: it maps blocks")
-    if not domain.matches(range_):
+    pairs = by_name(domain), by_name(range_)
+    if set(pairs[0]) != set(pairs[1]) or not all(
+        space.matches(pairs[1][name]) for name, space in pairs[0].items()
+    ):
         raise LabelError(
             f"{operator} has no powers: it maps {domain} to {range_}, not to itself"
         )
     if power == 0:
-        identity: LinearOperator = offered("identity")(domain)
-        return identity
+        return identity_on(domain)
     result = operator
     for _ in range(int(power) - 1):
         result = product(result, operator)
     return result
+
+
+def identity_on(side: Space | Blocks, exact: bool = True) -> LinearOperator:
+    """The identity on one array or on blocks; unless `exact`, integers become floats."""
+    make = offered("identity")
+    if isinstance(side, Space):
+        result: LinearOperator = make(side, exact)
+        return result
+    from xlops.stack import BlockDiag
+
+    return BlockDiag({name: make(space, exact) for name, space in side.items()})
 
 
 def bracketed(operator: LinearOperator, sums: bool = False) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -51,14 +50,7 @@ class Labels:
     def __init__(self, x: xr.DataArray) -> None:
         self.dims = x.dims
         self.shape = x.shape
-        self.variables: dict[Hashable, xr.Variable] = dict(x.coords.variables)
-        self.indexes: dict[Hashable, Any] = dict(x.xindexes)
-        self._coords = x.coords
-
-    @functools.cached_property
-    def dataset(self) -> xr.Dataset:
-        """The coordinates, as a Dataset without data variables."""
-        return self._coords.to_dataset()
+        self.layout = Layout.of(x.coords)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +79,6 @@ class Origin:
     labels: Labels
     registry: Any = None
     known: Remembered | None = None
-
-    @property
-    def coords(self) -> xr.Dataset:
-        """Its coordinates, as a Dataset without data variables."""
-        return self.labels.dataset
 
 
 def admitted(
@@ -129,14 +116,15 @@ def admitted(
     labels = Labels(x)
     known = None if memory is None else memory.find(labels)
     if known is None:
-        _check_labels(x, space, new, who)
+        _check_labels(labels, space, new, who)
     _check_dtype(x.dtype, space, who)
     data, unit, registry = _data(x, who)
     origin = Origin(x.name, x.attrs, unit, labels, registry, known)
     return Array(data, labels.dims), origin
 
 
-def _check_labels(x: xr.DataArray, space: Space, new: Any, who: str) -> None:
+def _check_labels(x: Labels, space: Space, new: Any, who: str) -> None:
+    sizes = dict(zip(x.dims, x.shape, strict=True))
     missing = [dim for dim in space.dims if dim not in x.dims]
     if missing:
         raise LabelError(
@@ -149,11 +137,13 @@ def _check_labels(x: xr.DataArray, space: Space, new: Any, who: str) -> None:
             f"{who} makes dim {listed(twice)}, which the data have already; rename "
             "that dim of the data"
         )
-    empty = [dim for dim, size in x.sizes.items() if size == 0]
+    empty = [dim for dim, size in sizes.items() if size == 0]
     if empty:
         raise LabelError(f"{who}: dim {listed(empty)} of the data is empty")
     for dim in space.dims:
-        reason = space.axis(dim).difference(Axis.of(x, dim))
+        reason = space.axis(dim).difference(
+            Axis(dim, sizes[dim], x.layout.variables.get(dim))
+        )
         if reason is not None:
             raise LabelError(f"{who}: {reason}")
 
@@ -179,6 +169,8 @@ def _data(x: xr.DataArray, who: str) -> tuple[Any, str | None, Any]:
     """Plain data, unit, and the pint registry where the data are a quantity."""
     data, registry = x.data, None
     unit = x.attrs.get("units")
+    if type(data) is np.ndarray:  # most often
+        return data, unit if isinstance(unit, str) else None, None
     if units.is_quantity(data):
         registry = data._REGISTRY
         unit = format(data.units, "D")
@@ -207,16 +199,14 @@ def plain(data: Any, who: str) -> Any:
     )
 
 
-def labeled(
-    array: Array, labels: xr.Dataset, origin: Origin, unit: str | None
-) -> xr.DataArray:
-    """A result with its labels.
+def labeled(array: Array, layout: Layout, origin: Origin, unit: str | None) -> xr.DataArray:
+    """A result with its labels, of its own: what users edit in it reaches nothing else.
 
     Parameters
     ----------
     array : Array
         The plain result.
-    labels : Dataset
+    layout : Layout
         Its coordinates.
     origin : Origin
         Name, attributes and form of units of the input.
@@ -224,9 +214,44 @@ def labeled(
         Its unit.
     """
     data, attrs = _with_unit(array.data, origin, unit)
-    result = xr.DataArray(data, coords=labels.coords, dims=array.dims, attrs=attrs)
+    variables, indexes = layout
+    if all(type(index) in _PANDAS for index in indexes.values()) and all(
+        name in indexes or _can_be_copied(v) for name, v in variables.items()
+    ):
+        result = _put_together(xr.Variable(array.dims, data, attrs), variables, indexes)
+        made = result.coords.variables
+        for name, given in variables.items():
+            if name not in indexes:
+                made[name].data = _copied(given.data)
+            _detach(made[name])
+    else:
+        coords = layout.dataset().coords
+        result = xr.DataArray(data, coords=coords, dims=array.dims, attrs=attrs)
     result.name = origin.name  # xarray would take the name of a Dask array for None
     return result
+
+
+def _put_together(
+    values: xr.Variable,
+    variables: Mapping[Hashable, xr.Variable],
+    indexes: Mapping[Hashable, xr.Index],
+) -> xr.DataArray:
+    """A DataArray of shallow copies of coordinates.
+
+    The constructor of DataArray copies all that it is given, indexes included; taking
+    one of several coordinates out does not, and takes a third of the time.
+    """
+    result = xr.Coordinates({**variables, _VALUES: values}, indexes)[_VALUES]
+    del result.coords[_VALUES]
+    return result
+
+
+def _detach(variable: xr.Variable) -> None:
+    """Give a shallow copy attributes of its own, where they can be edited in place."""
+    if not _is_fixed(variable.attrs):
+        variable.attrs = copy.deepcopy(variable.attrs)
+    if not _is_fixed(variable.encoding):
+        variable.encoding = copy.deepcopy(variable.encoding)
 
 
 def _with_unit(
@@ -301,8 +326,8 @@ class Memory:
         if not all(isinstance(size, int) for size in labels.shape):
             return None  # not known before Dask has computed it
         keys: dict[Hashable, _Key] = {}
-        for name, variable in labels.variables.items():
-            index = labels.indexes.get(name)
+        for name, variable in labels.layout.variables.items():
+            index = labels.layout.indexes.get(name)
             own = name in self.names or not self.dims.isdisjoint(variable.dims)
             key = _Key.of(variable, index, own)
             if key is None:
@@ -333,15 +358,17 @@ class Remembered:
         """Whether an array with these labels is of this kind."""
         if labels.dims != self._dims or labels.shape != self._shape:
             return False
-        variables, indexes = labels.variables, labels.indexes
+        variables, indexes = labels.layout
         if list(variables) != self._names:
             return False
         return all(
             key.fits(variables[name], indexes.get(name)) for name, key in self._keys.items()
         )
 
-    def prepare(self, block: str, array: Array, layout: Layout, labels: Labels) -> bool:
-        """Make a template of a result; says whether that can be done.
+    def prepare(
+        self, block: str, array: Array, layout: Layout, origin: Origin, space: Space
+    ) -> bool:
+        """Note what a result looks like; says whether that can be done.
 
         Parameters
         ----------
@@ -349,13 +376,18 @@ class Remembered:
             The name of the result.
         array : Array
             Its values.
-        layout : tuple of dict
-            Its coordinates and their indexes.
-        labels : Labels
-            Those of the input.
+        layout : Layout
+            Its coordinates.
+        origin : Origin
+            What the input brought.
+        space : Space
+            The side of the operator that it belongs to.
         """
         passing = [name for name, key in self._keys.items() if not key.own]
-        template = _Template.of(array, layout, labels, passing)
+        given = origin.labels.layout
+        if not all(_came_through(name, layout, given) for name in passing):
+            return False
+        template = _Template.of(array, layout, passing, space.layout)
         if template is not None:
             self._templates[block] = template
         return template is not None
@@ -369,11 +401,11 @@ class Remembered:
     ) -> xr.DataArray:
         """A result with its labels; see `labeled`."""
         data, attrs = _with_unit(array.data, origin, unit)
-        return self._templates[block].filled(data, origin.labels, origin.name, attrs)
+        given = origin.labels.layout.variables
+        return self._templates[block].filled(data, given, origin.name, attrs)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(NamedTuple):
     """What a coordinate of the input has to be for the result to be as remembered.
 
     One that passes through (not `own`) may have any values; of its index the result
@@ -382,12 +414,12 @@ class _Key:
 
     own: bool
     dims: tuple[Hashable, ...]
-    index: Any = None
-    dtype: np.dtype[Any] | None = None
-    values: bytes = b""
-    held: Any = None  # keeps the objects alive whose addresses are in `values`
-    attrs: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
-    encoding: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
+    index: Any
+    dtype: np.dtype[Any]
+    values: bytes
+    held: Any  # keeps the objects alive whose addresses are in `values`
+    attrs: Mapping[Any, Any]
+    encoding: Mapping[Any, Any]
 
     @classmethod
     def of(cls, variable: xr.Variable, index: Any, own: bool) -> _Key | None:
@@ -400,17 +432,22 @@ class _Key:
         elif own:
             if not _is_small(variable):
                 return None
-            held = variable.data.copy()
-            if held.dtype.kind not in "biufcmMUS" and not _is_text(held):
+            data = variable.data
+            if data.dtype.kind not in "biufcmMUS":
+                held = data.copy()
+                if not _is_text(held):
+                    return None
+            values = data.tobytes()
+        elif not _can_be_copied(variable):
+            return None
+        attrs, encoding = {}, {}
+        if own:
+            attrs, encoding = _copied_dict(variable.attrs), _copied_dict(variable.encoding)
+            if not (_same(attrs, variable.attrs) and _same(encoding, variable.encoding)):
                 return None
-            values = held.tobytes()
-        attrs, encoding = (
-            (_copied_dict(variable.attrs), _copied_dict(variable.encoding))
-            if own
-            else ({}, {})
+        return cls(
+            own, variable.dims, labels, variable.dtype, values, held, attrs, encoding
         )
-        key = cls(own, variable.dims, labels, variable.dtype, values, held, attrs, encoding)
-        return key if key.fits(variable, index) else None
 
     def fits(self, variable: xr.Variable, index: Any) -> bool:
         """Whether a coordinate is as it has to be."""
@@ -432,9 +469,9 @@ class _Key:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class _Template:
-    """A labeled result without values.
+    """What a labeled result looks like.
 
     Parameters
     ----------
@@ -442,98 +479,100 @@ class _Template:
         The result; its values take no memory.
     passing : tuple of (Hashable, bool)
         Coordinates that come anew from each input, and whether they have an index.
-    own : tuple of Hashable
-        Coordinates without an index that are kept here.
-    shared : tuple of Hashable
-        Coordinates kept here whose attributes hold what can be edited.
+    own : tuple of (Hashable, bool)
+        Coordinates kept here that a result needs copies of: of their values, or only of
+        attributes that can be edited.
     """
 
     array: xr.DataArray
     passing: tuple[tuple[Hashable, bool], ...]
-    own: tuple[Hashable, ...]
-    shared: tuple[Hashable, ...]
+    own: tuple[tuple[Hashable, bool], ...]
 
     @classmethod
     def of(
-        cls, array: Array, layout: Layout, labels: Labels, passing: Sequence[Hashable]
+        cls, array: Array, layout: Layout, passing: Sequence[Hashable], fixed: Layout
     ) -> _Template | None:
-        """The template of a result; None where its labels are not of the usual kind."""
-        made: dict[Hashable, Any] = layout[0]
-        indexes: dict[Hashable, Any] = layout[1]
+        """The template of a result; None where its labels are not of the usual kind.
+
+        Coordinates that are in `fixed` are never edited.
+        """
+        if any(type(index) not in _PANDAS for index in layout.indexes.values()):
+            return None
         shape = np.shape(array.data)
-        sizes = dict(zip(array.dims, shape, strict=True))
-        if _VALUES in made or any(type(index) not in _PANDAS for index in indexes.values()):
-            return None
-        if not all(_came_through(name, layout, labels) for name in passing):
-            return None
         variables: dict[Hashable, xr.Variable] = {}
-        own, shared = [], []
-        for name, variable in made.items():
-            dims, extent = variable.dims, variable.shape
-            if any(sizes.get(d) != n for d, n in zip(dims, extent, strict=True)):
+        own, edited = [], []
+        for name, variable in layout.variables.items():
+            dims = variable.dims
+            if not set(dims).issubset(array.dims):
                 return None
-            if name in indexes:
-                variables[name] = variable
-            elif name in passing:
-                variables[name] = xr.Variable(dims, _nothing(extent))
-            elif type(variable.data) is np.ndarray:
-                own.append(name)
-                variables[name] = variable.copy()
-            else:
-                return None
-            if name not in passing and not (
-                _is_fixed(variable.attrs) and _is_fixed(variable.encoding)
+            indexed = name in layout.indexes
+            variables[name] = variable
+            if name in passing:
+                if not indexed:
+                    variables[name] = xr.Variable(dims, _nothing(variable.shape))
+                continue
+            if not indexed and not (
+                type(variable.data) is np.ndarray and _can_be_copied(variable)
             ):
-                shared.append(name)
-        # The constructor of DataArray copies all that it is given, indexes included;
-        # taking one of several coordinates out does not, and takes a third of the time.
+                return None
+            if not indexed and variable is not fixed.variables.get(name):
+                variables[name] = xr.Variable(
+                    dims, variable.data.copy(), variable.attrs, variable.encoding
+                )
+            fixed_too = _is_fixed(variable.attrs) and _is_fixed(variable.encoding)
+            if not fixed_too:
+                edited.append(name)
+            if not indexed or not fixed_too:
+                own.append((name, indexed))
+        passed = tuple((name, name in layout.indexes) for name in passing)
         values = xr.Variable(array.dims, _nothing(shape))
-        everything = xr.Coordinates({**variables, _VALUES: values}, indexes)
-        result = everything[_VALUES]
-        del result.coords[_VALUES]
-        for name in shared:
-            variable = result.coords.variables[name]
-            variable.attrs = copy.deepcopy(variable.attrs)
-            variable.encoding = copy.deepcopy(variable.encoding)
-        passed = tuple((name, name in indexes) for name in passing)
-        return cls(result, passed, tuple(own), tuple(shared))
+        result = _put_together(values, variables, layout.indexes)
+        for name in edited:
+            _detach(result.coords.variables[name])
+        return cls(result, passed, tuple(own))
 
     def filled(
-        self, data: Any, labels: Labels, name: Hashable, attrs: dict[Hashable, Any]
+        self,
+        data: Any,
+        given: Mapping[Hashable, xr.Variable],
+        name: Hashable,
+        attrs: dict[Hashable, Any],
     ) -> xr.DataArray:
         """A result of its own: what users edit in it reaches nothing else."""
-        result = self.array.copy(deep=False, data=data)
+        # A shallow copy, in two thirds of the time that `copy` takes.
+        result = self.array.to_dataset(name=_VALUES)[_VALUES]
+        result.data = data
         variables = result.coords.variables
         for coord, indexed in self.passing:
-            given, made = labels.variables[coord], variables[coord]
+            old, new = given[coord], variables[coord]
             if not indexed:
-                made.data = _copied(given.data)
-            made.attrs = _copied_dict(given.attrs)
-            made.encoding = _copied_dict(given.encoding)
-        for coord in self.own:
-            variables[coord].data = _copied(variables[coord].data)
-        for coord in self.shared:
-            variables[coord].attrs = copy.deepcopy(variables[coord].attrs)
-            variables[coord].encoding = copy.deepcopy(variables[coord].encoding)
+                new.data = _copied(old.data)
+            new.attrs = _copied_dict(old.attrs)
+            new.encoding = _copied_dict(old.encoding)
+        for coord, indexed in self.own:
+            new = variables[coord]
+            if not indexed:
+                new.data = _copied(new.data)
+            _detach(new)
         result.name = name
         result.attrs = attrs
         return result
 
 
-def _came_through(name: Hashable, layout: Layout, labels: Labels) -> bool:
+def _came_through(name: Hashable, layout: Layout, given: Layout) -> bool:
     """Whether a coordinate came out of the operator as it went in."""
-    made, given = layout[0].get(name), labels.variables[name]
-    if made is None or made.dims != given.dims:
+    made, old = layout.variables.get(name), given.variables[name]
+    if made is None or made.dims != old.dims:
         return False
-    old: Any = labels.indexes.get(name)
-    new: Any = layout[1].get(name)
-    if old is None or new is None:
-        return old is new and made.data is given.data
-    return bool(old.index is new.index)
+    before: Any = given.indexes.get(name)
+    after: Any = layout.indexes.get(name)
+    if before is None or after is None:
+        return before is after and made.data is old.data
+    return bool(before.index is after.index)
 
 
-# Stands for the values among the coordinates while a template is made.
-_VALUES = "values of the result"
+# Stands for the values among the coordinates while a result is put together.
+_VALUES = object()
 _ZERO = bytes(8)
 
 
@@ -559,7 +598,9 @@ def _can_be_copied(variable: xr.Variable) -> bool:
     if variable.size > _FEW and "source" in variable.encoding:
         return False
     data = variable.data
-    return type(data) is np.ndarray or is_lazy(data) or units.is_quantity(data)
+    if type(data) is np.ndarray:  # xarray may take objects for others: None for NaN
+        return data.dtype != object or _is_text(data)
+    return is_lazy(data) or units.is_quantity(data)
 
 
 def _copied(data: Any) -> Any:

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
+import numpy as np
 import xarray as xr
 from dask.tokenize import tokenize
 
@@ -14,10 +15,11 @@ from xlops import engine, units
 from xlops.axis import Axis
 from xlops.engine import Explanation, Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
+from xlops.gains import Gains
 from xlops.labeling import Memory, Origin, admitted, labeled
 from xlops.notebook.blocks import LabeledBlocks
 from xlops.options import options
-from xlops.space import Blocks, Space, laid_out, overlaid, overlay
+from xlops.space import Blocks, Layout, Space, overlaid, overlay
 from xlops.units import ONE, Gain
 from xlops.windows.pieces import Array, Indices, Kernel, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
@@ -26,11 +28,10 @@ from xlops.windows.rules import WindowRule
 if TYPE_CHECKING:
     from xlops.notebook.diagram import Diagram
 
-__all__ = ["Elementary", "Gains", "LinearOperator"]
+__all__ = ["Elementary", "LinearOperator", "gains_in_words"]
 
-Gains: TypeAlias = Gain | dict[str, Gain]
 Keeps: TypeAlias = bool | dict[str, bool]
-Coords: TypeAlias = xr.Dataset | dict[str, xr.Dataset]
+Coords: TypeAlias = Layout | dict[str, Layout]
 
 # What operators offer from higher layers, which those layers fill in.
 _offered: dict[str, Callable[..., Any]] = {}
@@ -73,10 +74,13 @@ class LinearOperator(abc.ABC):
     domain: Space | Blocks
     range: Space | Blocks
     name: str
-    gain: Gains
+    # Between blocks: a table of gains.
+    gain: Gain | Gains
     clinear: bool
     traits: frozenset[str] = frozenset()
     keeps_constants: Keeps = False
+    # Whether it changes nothing at all.
+    is_identity: ClassVar[bool] = False
     # Whether its range has been somebody's domain, and so knows its labels best.
     _gives_back: ClassVar[bool] = False
 
@@ -122,12 +126,30 @@ class LinearOperator(abc.ABC):
     def units(self) -> Any:
         """What the operator does to units: ``unit(A @ x) = A.units · unit(x)``.
 
-        A `pint.Unit`; a mapping by name where one side has blocks; None where it is not
-        known, since a coordinate carries no units.
+        A `pint.Unit`; None where it is not known, since a coordinate carries no units.
+        A mapping by name where one side has blocks; where both have, mappings by the
+        block that goes in, by the block that is made.
         """
-        if isinstance(self.gain, dict):
-            return {name: gain.unit for name, gain in self.gain.items()}
-        return self.gain.unit
+        if isinstance(self.gain, Gain):
+            return self.gain.unit
+        if isinstance(self.range, Space):
+            return {column: gain.unit for (_, column), gain in self.gain.items()}
+        if isinstance(self.domain, Space):
+            return {row: gain.unit for (row, _), gain in self.gain.items()}
+        return {
+            row: {column: self.gain[row, column].unit for column in self.gain.into(row)}
+            for row in self.range
+        }
+
+    @functools.cached_property
+    def gains(self) -> Gains:
+        """What the operator does to units, as a table; a side of one array is ``""``."""
+        return Gains({("", ""): self.gain}) if isinstance(self.gain, Gain) else self.gain
+
+    def keeps(self, row: str) -> bool:
+        """Whether a block that is made is constant where the input is."""
+        keeps = self.keeps_constants
+        return keeps[row] if isinstance(keeps, dict) else keeps
 
     def apply(self, x: Any, /) -> Any:
         """``A @ x``: the operator applied to labeled data.
@@ -166,10 +188,8 @@ class LinearOperator(abc.ABC):
     def _admitted(self, x: Any) -> tuple[Tree, dict[str, Origin]]:
         """Plain arrays inside x and where they came from; "" names a single array."""
         who = self.name
-        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
-        made = {dim for space in sides for dim in space.dims}
         if isinstance(self.domain, Space):
-            array, origin = admitted(x, self.domain, made, who, self._memory)
+            array, origin = admitted(x, self.domain, self._made, who, self._memory)
             return array, {"": origin}
         if not isinstance(x, (Mapping, xr.Dataset)):
             raise DTypeError(
@@ -184,13 +204,16 @@ class LinearOperator(abc.ABC):
             )
         arrays, origins = {}, {}
         for name, space in self.domain.items():
-            array, origin = admitted(x[name], space, made, f"{who}, block {name!r}")
+            array, origin = admitted(x[name], space, self._made, f"{who}, block {name!r}")
             arrays[name], origins[name] = array, origin
         self._check_passing({name: x[name] for name in self.domain})
         return arrays, origins
 
     def _check_passing(self, blocks: Mapping[str, xr.DataArray]) -> None:
-        """Raise unless the dims that pass through are the same in all blocks."""
+        """Raise unless the dims that pass through are the same in all blocks.
+
+        Blocks that have nothing to do with each other may differ.
+        """
         assert isinstance(self.domain, Blocks)
         passing = {
             name: {dim: Axis.of(block, dim) for dim in block.dims if dim not in space}
@@ -198,8 +221,7 @@ class LinearOperator(abc.ABC):
                 self.domain.items(), blocks.values(), strict=True
             )
         }
-        first, *others = passing
-        for name in others:
+        for name, (first, _) in self.gains.levels[1].items():
             who = f"{self.name}: blocks {first!r} and {name!r}"
             if set(passing[first]) != set(passing[name]):
                 raise LabelError(
@@ -212,28 +234,60 @@ class LinearOperator(abc.ABC):
                 if reason is not None:
                     raise LabelError(f"{who} do not fit: {reason}")
 
-    def _in_one_unit(self, arrays: Tree, origins: dict[str, Origin]) -> Tree:
+    def _in_one_unit(self, arrays: Tree, origins: Mapping[str, Origin]) -> Tree:
         """Blocks scaled so that what the operator adds up has one unit."""
-        if not isinstance(arrays, dict) or not isinstance(self.gain, dict):
+        if not isinstance(arrays, dict):
             return arrays
         result: dict[str, Array] = {}
-        first: tuple[str, Gain] | None = None
+        reference = self._reference(origins)
+        made, given = self.gains.levels
         for name, array in arrays.items():
-            unit = origins[name].unit
-            total = self.gain[name] * Gain.of(unit)
-            if total.known and total.unit is not None:
-                first = first or (name, total)
-                scale = units.factor(total, first[1])
-                if units.mixes_offsets(origins[first[0]].unit, unit):
-                    scale = None
-                if scale is None:
+            (start, level), unit = given[name], origins[name].unit
+            scale: float | None = 1.0
+            first = reference.get(start, name)
+            own = Gain.of(unit) / level
+            other = Gain.of(origins[first].unit) / given[first][1]
+            if name != first and own.known and own.unit is not None:
+                scale = units.factor(own, other)
+                if scale is None or units.mixes_offsets(origins[first].unit, unit):
+                    total = made[self.gains.out_of(name)[0]][1]
                     raise UnitError(
                         f"{self.name} adds blocks whose units do not add: block "
-                        f"{first[0]!r} comes in {first[1]}, block {name!r} in {total}"
+                        f"{first!r} comes in {total * other}, block {name!r} in "
+                        f"{total * own}"
                     )
-                array = array if scale == 1.0 else engine.scaled(scale, array)
-            result[name] = array
+            result[name] = array if scale == 1.0 else engine.scaled(scale, array)
         return result
+
+    def _reference(self, origins: Mapping[str, Origin]) -> dict[str, str]:
+        """For blocks that belong together: the one whose unit the others convert to."""
+        reference: dict[str, str] = {}
+        for name, (start, level) in self.gains.levels[1].items():
+            gain = Gain.of(origins[name].unit) / level
+            if gain.known and gain.unit is not None:
+                reference.setdefault(start, name)
+        return reference
+
+    def _units_made(self, origins: Mapping[str, Origin]) -> dict[str, str | None]:
+        """The units of the results, by block."""
+        if isinstance(self.gain, Gain):
+            keeps = self.keeps_constants is True
+            return {"": units.apply(self.gain, origins[""].unit, keeps, self.name)}
+        reference = self._reference(origins)
+        made, given = self.gains.levels
+        result = {}
+        for row in self.gains.rows:
+            start, level = made[row]
+            name = reference.get(start, start)
+            gain = level / given[name][1]
+            result[row] = units.apply(gain, origins[name].unit, self.keeps(row), self.name)
+        return result
+
+    @functools.cached_property
+    def _made(self) -> tuple[Hashable, ...]:
+        """All dims of the range."""
+        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
+        return tuple(dict.fromkeys(dim for space in sides for dim in space.dims))
 
     @functools.cached_property
     def _memory(self) -> Memory:
@@ -242,25 +296,23 @@ class LinearOperator(abc.ABC):
 
     def _carried(self, origins: Mapping[str, Origin]) -> Coords:
         """The coordinates of the data that are still true after the operator."""
-        given = {name: origin.coords for name, origin in origins.items()}
+        given = {name: origin.labels.layout for name, origin in origins.items()}
         return self._carry(given.get("", given), adjoint=False)
 
     def _labeled(
         self,
         result: Tree,
-        origins: dict[str, Origin],
+        origins: Mapping[str, Origin],
         given: Tree,
-        gain: Gains | None = None,
-        keeps_constants: Keeps | None = None,
+        made: Mapping[str, str | None] | None = None,
         coords: Coords | None = None,
     ) -> Any:
-        """Labels and units on the result; units by another gain where one is given.
+        """Labels and units on the result; those units where they are given.
 
         `coords` are the coordinates that `_carried` has found, if it has been asked.
         """
-        first, block = next(iter(origins.values())), next(iter(origins))
-        gain = self.gain if gain is None else gain
-        keeps = self.keeps_constants if keeps_constants is None else keeps_constants
+        made = self._units_made(origins) if made is None else made
+        first = next(iter(origins.values()))
         known, new = first.known, None
         if known is None:
             coords = self._carried(origins) if coords is None else coords
@@ -269,34 +321,36 @@ class LinearOperator(abc.ABC):
 
         def one(array: Array, name: str) -> xr.DataArray:
             nonlocal new
+            column = self.gains.into(name)[0]  # names and attributes are those of
+            origin, unit = origins[column], made[name]
             space = self.range[name] if isinstance(self.range, Blocks) else self.range
             if known is not None:
                 array = array.ordered(known.dims(name))
-            elif isinstance(self.domain, Space):
-                dims = engine.leaves(given)[0].dims
-                array = array.ordered(placed(dims, self.domain.sizes, space.sizes))
+            else:
+                taken = given[column] if isinstance(given, dict) else given
+                side = self.domain
+                consumed = side[column] if isinstance(side, Blocks) else side
+                array = array.ordered(placed(taken.dims, consumed.sizes, space.sizes))
             if engine.shares_memory(array, given):  # no result is a window on the input
                 array = Array(array.data.copy(), array.dims)
-            own = gain[name] if isinstance(gain, dict) else gain
-            constant = keeps[name] if isinstance(keeps, dict) else keeps
-            unit = units.apply(own, first.unit, constant, self.name)
             if known is not None:
-                return known.labeled(name, array, first, unit)
+                return known.labeled(name, array, origin, unit)
             kept = coords[name] if isinstance(coords, dict) else coords
-            assert isinstance(kept, xr.Dataset)
-            layout = overlay(space.labels, kept) if self._gives_back else space.layout(kept)
-            if new is not None and new.prepare(name, array, layout, first.labels):
-                return new.labeled(name, array, first, unit)
+            assert isinstance(kept, Layout)
+            back = self._gives_back
+            layout = overlay(space.layout, kept) if back else space.relabeled(kept)
+            if new is not None and new.prepare(name, array, layout, origin, space):
+                return new.labeled(name, array, origin, unit)
             new = None
-            return labeled(array, laid_out(*layout), first, unit)
+            return labeled(array, layout, origin, unit)
 
         if isinstance(result, dict):
             results = {name: one(array, name) for name, array in result.items()}
         else:
-            results = {block: one(result, block)}
+            results = {"": one(result, "")}
         if new is not None:
             self._memory.add(new)
-        return LabeledBlocks(results) if isinstance(result, dict) else results[block]
+        return LabeledBlocks(results) if isinstance(result, dict) else results[""]
 
     # --- modes and plans ------------------------------------------------------------
 
@@ -381,17 +435,11 @@ class LinearOperator(abc.ABC):
         ({'time': 'halo 1 + 1'}, 7)
         """
         plan, arrays, origins = self._prepared(x)
-        unit = next(iter(origins.values())).unit
-        gains = self.gain if isinstance(self.gain, dict) else {"": self.gain}
-        texts = []
         with units.one_warning():
-            for name, gain in gains.items():
-                keeps = self.keeps_constants
-                kept = keeps[name] if isinstance(keeps, dict) else keeps
-                made = units.apply(gain, unit, kept, self.name)
-                texts.append(f"{name} {made or 'no unit'}".strip())
+            made = self._units_made(origins)
+        given = {name: origin.unit for name, origin in origins.items()}
         return engine.explain(plan, arrays, self.name).with_units(
-            f"{unit or 'no unit'} → {', '.join(texts)}"
+            f"{_worded(given)} → {_worded(made)}"
         )
 
     def chunks_for(self, x: Any) -> dict[Hashable, int]:
@@ -442,10 +490,29 @@ class LinearOperator(abc.ABC):
 
     @property
     def gram(self) -> LinearOperator:
-        """``A.H @ A``."""
+        """``A.H @ A``, with what is known of it: of a unitary A it is the identity."""
         from xlops.algebra import product
 
         return product(self.H, self)
+
+    def conj(self) -> LinearOperator:
+        """The operator with the conjugate matrix: what A makes of x̄, conjugate.
+
+        Examples
+        --------
+        >>> import xarray as xr, xlops as xl
+        >>> x = xr.DataArray([1.0, 2.0], dims="time")
+        >>> ((1 + 2j) * xl.Identity(x)).conj()(x).values
+        array([1.-2.j, 2.-4.j])
+        """
+        from xlops.algebra import Conjugate
+
+        return Conjugate(self)
+
+    @property
+    def T(self) -> LinearOperator:
+        """The operator with the transposed matrix: ``A.H.conj()``."""
+        return self.H.conj()
 
     def __call__(self, x: Any, /) -> Any:
         """``A @ x``; see `apply`."""
@@ -530,14 +597,14 @@ class LinearOperator(abc.ABC):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LinearOperator):
             return NotImplemented
-        return self is other or (type(self) is type(other) and self.token == other.token)
+        return self is other or self.token == other.token
 
     def __hash__(self) -> int:
         return hash(self.token)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is derived is derived again.
-        derived = ("H", "_steps", "_kept", "_memory")
+        derived = ("H", "_steps", "_kept", "_made", "_memory")
         return {k: v for k, v in self.__dict__.items() if k not in derived}
 
     # --- words ----------------------------------------------------------------------
@@ -550,11 +617,7 @@ class LinearOperator(abc.ABC):
         lines = [f"<{type(self).__name__}> {self}"]
         lines += _side("domain", self.domain)
         lines += ["  range:  same as domain"] if same else _side("range", self.range)
-        gain = self.gain
-        if isinstance(gain, Gain):
-            gain = {"": gain}
-        shown = ", ".join(f"{name} {g}".strip() for name, g in gain.items())
-        lines += [f"  units:  {shown}", *self._details()]
+        lines += [f"  units:  {gains_in_words(self)}", *self._details()]
         width = options().display_width
         return "\n".join(
             line if len(line) <= width else f"{line[: width - 1]}…" for line in lines
@@ -599,6 +662,21 @@ class LinearOperator(abc.ABC):
         from xlops.notebook.diagram import Diagram
 
         return Diagram.of(self, x)
+
+
+def gains_in_words(operator: LinearOperator) -> str:
+    """What an operator does to units, by blocks where it has any."""
+    if isinstance(operator.gain, Gain):
+        return str(operator.gain)
+    both = isinstance(operator.domain, Blocks) and isinstance(operator.range, Blocks)
+    return ", ".join(
+        f"{column} → {row} {gain}" if both else f"{row or column} {gain}"
+        for (row, column), gain in operator.gain.items()
+    )
+
+
+def _worded(units_by_name: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{n} {u or 'no unit'}".strip() for n, u in units_by_name.items())
 
 
 def _side(title: str, side: Space | Blocks) -> list[str]:
@@ -749,34 +827,41 @@ class Elementary(LinearOperator):
         )
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
-        assert isinstance(coords, xr.Dataset)
+        assert isinstance(coords, Layout)
         given = self.range if adjoint else self.domain
         if self._selects is not None and not adjoint:
             return _selected(coords, dict.fromkeys(given.dims, self._selects), self.range)
-        gone = [dim for dim in given.dims if dim not in self._kept]
-        return coords.drop_dims(gone, errors="ignore") if gone else coords
+        return coords.without_dims(dim for dim in given.dims if dim not in self._kept)
 
 
-def _selected(
-    coords: xr.Dataset, indices: Mapping[Hashable, Any], space: Space
-) -> xr.Dataset:
+def _selected(coords: Layout, indices: Mapping[Hashable, Indices], space: Space) -> Layout:
     """Coordinates that follow a selection, whose labels are those of a space."""
-    own, new = coords.xindexes, space.indexes.xindexes
-    changed = {
-        name for name, index in own.items() if coords.variables[name].dims[0] in indices
-    }
+    own, (labels, new) = coords.indexes, space.layout
+    changed = {name for name in own if coords.variables[name].dims[0] in indices}
     if any(name not in new or name not in indices for name in changed):
-        return coords.isel({d: i for d, i in indices.items() if d in coords.dims})
+        ds = coords.dataset()
+        return Layout.of(ds.isel(indices, missing_dims="ignore").coords)
     # New indexes need not be built: the space has them.
-    labels = space.indexes.variables
-    variables = {}
-    for name, variable in coords.variables.items():
-        at = {d: i for d, i in indices.items() if d in variable.dims}
-        if name in changed:
-            variables[name] = labels[name]
-        else:
-            variables[name] = variable.isel(at) if at else variable
-    return laid_out(variables, {n: new[n] if n in changed else own[n] for n in own})
+    return Layout(
+        {
+            name: labels[name] if name in changed else _taken(variable, indices)
+            for name, variable in coords.variables.items()
+        },
+        {name: new[name] if name in changed else own[name] for name in own},
+    )
+
+
+def _taken(variable: xr.Variable, indices: Mapping[Hashable, Indices]) -> xr.Variable:
+    """A coordinate that follows a selection."""
+    at = {dim: index for dim, index in indices.items() if dim in variable.dims}
+    if not at:
+        return variable
+    data, (dim, *others) = variable.data, at
+    if others or type(data) is not np.ndarray or data.dtype == object:
+        return variable.isel(at)
+    # As `isel`, in a fifth of the time.
+    data = data.take(at[dim], variable.dims.index(dim))
+    return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
 
 
 def as_dataset(blocks: Any) -> Any:

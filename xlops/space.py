@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -14,11 +14,54 @@ from dask.tokenize import tokenize
 from xlops.axis import Axis
 from xlops.errors import ArgumentError, ChunkError, DTypeError, LabelError, listed, shown
 
-__all__ = ["Blocks", "Kind", "Labeled", "Space"]
+__all__ = ["Blocks", "Kind", "Labeled", "Layout", "Space"]
 
 Kind: TypeAlias = Literal["real", "complex", "any"]
 Labeled: TypeAlias = "xr.DataArray | xr.Dataset | Space"
-Layout: TypeAlias = "tuple[dict[Hashable, xr.Variable], dict[Hashable, xr.Index]]"
+
+
+class Layout(NamedTuple):
+    """Coordinates as they stand: variables and indexes by name, shared, never edited.
+
+    Putting them together as xarray does costs more than all that operators do to them,
+    so that is done once, for the result.
+    """
+
+    variables: Mapping[Hashable, xr.Variable]
+    indexes: Mapping[Hashable, xr.Index]
+
+    @classmethod
+    def of(cls, coords: xr.Coordinates) -> Layout:
+        """Those of an array, a Dataset or a space."""
+        return cls(dict(coords.variables), dict(coords.xindexes))
+
+    @property
+    def dims(self) -> frozenset[Hashable]:
+        """All dims that coordinates lie along."""
+        return frozenset(dim for v in self.variables.values() for dim in v.dims)
+
+    def without(self, names: Iterable[Hashable]) -> Layout:
+        """These without some, and without what shares an index with them."""
+        gone = set(names).intersection(self.variables)
+        if not gone:
+            return self
+        broken = {id(self.indexes[name]) for name in gone if name in self.indexes}
+        if any(id(i) in broken for n, i in self.indexes.items() if n not in gone):
+            return Layout.of(self.dataset().drop_vars(gone).coords)
+        return Layout(
+            {name: v for name, v in self.variables.items() if name not in gone},
+            {name: i for name, i in self.indexes.items() if name not in gone},
+        )
+
+    def without_dims(self, dims: Iterable[Hashable]) -> Layout:
+        """These without what lies along some dims."""
+        gone = set(dims)
+        along = (n for n, v in self.variables.items() if not gone.isdisjoint(v.dims))
+        return self.without(along) if gone else self
+
+    def dataset(self) -> xr.Dataset:
+        """As a Dataset; nothing is compared, since all is known to fit."""
+        return xr.Coordinates(self.variables, self.indexes).to_dataset()
 
 
 class Space:
@@ -169,25 +212,22 @@ class Space:
             for dim, size in self._sizes.items()
         }
 
-    def relabeled(self, coords: xr.Dataset) -> xr.Dataset:
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """The coordinates as they stand."""
+        return Layout.of(self._labels.coords)
+
+    def relabeled(self, coords: Layout) -> Layout:
         """The labels of a result in this space, whose input still had these coordinates.
-
-        See `layout`.
-        """
-        return laid_out(*self.layout(coords))
-
-    def layout(self, coords: xr.Dataset) -> Layout:
-        """The labels of a result, as variables and indexes.
 
         Dims are labeled by the space. Auxiliary coordinates are those of the input, then
         those of the space that it did not have, or had with the same values.
         """
-        own = self._labels.variables
-        variables: dict[Hashable, xr.Variable] = dict(self.indexes.variables)
-        indexes = dict(self.indexes.xindexes)
-        given = coords.xindexes
+        own, indexed = self.layout
+        variables = {name: own[name] for name in own if name in indexed}
+        indexes = dict(indexed)
         for name, variable in coords.variables.items():
-            if name in self.indexes.variables:
+            if name in indexed:
                 continue
             if name in own:
                 if same_values(variable, own[name]):
@@ -195,22 +235,16 @@ class Space:
                 if set(variable.dims) == set(own[name].dims):
                     variable = variable.transpose(*own[name].dims)
             variables[name] = variable
-            if name in given:
-                indexes[name] = given[name]
+            if name in coords.indexes:
+                indexes[name] = coords.indexes[name]
         for name, variable in own.items():
             variables.setdefault(name, variable)
-        return variables, indexes
+        return Layout(variables, indexes)
 
     @functools.cached_property
     def names(self) -> frozenset[Hashable]:
         """Names of the coordinates."""
-        return frozenset(self._labels.variables)
-
-    @functools.cached_property
-    def indexes(self) -> xr.Dataset:
-        """The coordinates that have an index, as a Dataset without data variables."""
-        labels = self._labels
-        return labels.drop_vars([n for n in labels.variables if n not in labels.xindexes])
+        return frozenset(self.layout.variables)
 
     # --- comparing ------------------------------------------------------------------
 
@@ -445,23 +479,14 @@ def overlaid(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
     if first.data_vars or first.attrs:
         gone = [name for name in second.variables if name in first]
         return first.assign_coords(second.drop_vars(gone).coords)
-    return laid_out(*overlay(first, second))
+    return overlay(Layout.of(first.coords), Layout.of(second.coords)).dataset()
 
 
-def overlay(first: xr.Dataset, second: xr.Dataset) -> Layout:
-    """The coordinates of both, as variables and indexes; see `overlaid`."""
-    variables = {**second.variables, **first.variables}
-    # Those of `first` come first.
-    variables = {name: variables[name] for name in (*first.variables, *second.variables)}
-    new = {n: i for n, i in second.xindexes.items() if n not in first.variables}
-    return variables, {**first.xindexes, **new}
-
-
-def laid_out(
-    variables: Mapping[Hashable, xr.Variable], indexes: Mapping[Hashable, xr.Index]
-) -> xr.Dataset:
-    """Coordinates as a Dataset, put together without comparing what is known to fit."""
-    return xr.Coordinates(variables, indexes).to_dataset()
+def overlay(first: Layout, second: Layout) -> Layout:
+    """The coordinates of both; see `overlaid`."""
+    new = {n: v for n, v in second.variables.items() if n not in first.variables}
+    indexes = {n: i for n, i in second.indexes.items() if n in new}
+    return Layout({**first.variables, **new}, {**first.indexes, **indexes})
 
 
 def _along(coords: Any, dims: Iterable[Hashable]) -> xr.Dataset:
@@ -481,17 +506,19 @@ def same_values(one: xr.Variable, other: xr.Variable) -> bool:
 
     Of lazy ones only their names are compared: nothing is computed.
     """
-    if set(one.dims) != set(other.dims):
-        return False
-    lazy = [variable.chunks is not None for variable in (one, other)]
-    if any(lazy):
-        return all(lazy) and getattr(one.data, "name", 0) == getattr(other.data, "name", 1)
+    if one is other:
+        return True
     if one.dims != other.dims:
+        if set(one.dims) != set(other.dims):
+            return False
         one = one.transpose(*other.dims)
     if one.shape != other.shape:
         return False
     first, second = one.data, other.data
     if not type(first) is type(second) is np.ndarray:
+        lazy = [variable.chunks is not None for variable in (one, other)]
+        if any(lazy):
+            return all(lazy) and bool(first.name == second.name)
         return bool(one.equals(other))
     numeric = first.dtype.kind in "biufc" and second.dtype.kind in "biufc"
     if not numeric and (first.dtype != second.dtype or first.dtype.kind not in "mMUS"):

@@ -277,7 +277,7 @@ def _add(
     done = _banded_at_once(node, want, readers, out)
     started = bool(done)
     for term in node.terms:
-        if term in done:
+        if term in done or _is_zero(term, want):
             continue
         view = out.transpose([node.dims.index(dim) for dim in term.dims])
         if not started and term.dtype == node.dtype:
@@ -291,7 +291,14 @@ def _add(
                 view[...] = value
             scratch.cut(inner)
         started = True
+    if not started:
+        out[...] = 0
     scratch.cut(mark)
+
+
+def _is_zero(node: Node, want: Window) -> bool:
+    """Whether a piece needs nothing of what it is computed from."""
+    return isinstance(node, Apply) and not volume(node.needs(want), node.child.dims)
 
 
 def _banded_at_once(

@@ -26,10 +26,10 @@ from xlops.notebook.elements import (
     Flows,
     room_of,
 )
-from xlops.notebook.parts import Part, gain_between, parts, units_of
-from xlops.operator import LinearOperator
+from xlops.notebook.parts import Part, parts
+from xlops.operator import LinearOperator, gains_in_words
 from xlops.space import Blocks, Space
-from xlops.stack import VStack
+from xlops.stack import Block, BlockDiag, HStack, Stack, VStack
 from xlops.units import ONE, Gain
 from xlops.windows.pieces import placed
 
@@ -37,6 +37,8 @@ __all__ = ["Diagram"]
 
 # Pictures grow no larger; what does not fit in is drawn as one box.
 MOST, DEEPEST = 120, 8
+# Subclasses of these have names of their own.
+COMPOSED = (Product, Sum, Scaled, Stack, VStack, HStack, Block, BlockDiag)
 
 STANDALONE = (
     "<style>svg{color:#1b1b1b}@media (prefers-color-scheme:dark)"
@@ -115,16 +117,15 @@ def _made(operator: LinearOperator, flows: Flows, with_units: bool) -> Flows:
     outer = operator.range if isinstance(operator.range, Blocks) else {"": operator.range}
     result = {}
     for row, space in outer.items():
-        column = row if row in flows else next(iter(flows))
+        column = operator.gains.into(row)[0]
         flow = flows[column]
         consumed = inner[column].sizes
         dims = placed(tuple(flow.sizes), consumed, space.sizes)
         sizes = {dim: space.sizes.get(dim, flow.sizes.get(dim, 1)) for dim in dims}
-        gain = gain_between(operator, row, column)
+        gain = operator.gains[row, column]
         unit = None
         if with_units and flow.unit is not None:
-            keeps: Any = operator.keeps_constants
-            kept = keeps.get(row, False) if isinstance(keeps, dict) else keeps
+            kept = operator.keeps(row)
             unit = units.apply(gain, flow.unit or None, kept, operator.name) or ""
         result[row] = Flow(sizes, flow.gain * gain, unit)
     return result
@@ -210,13 +211,14 @@ class _Builder:
 
 def _is_composed(operator: LinearOperator) -> bool:
     """Whether an operator is a plain product, sum or stack, or the adjoint of one."""
-    inner = getattr(operator, "operator", operator)
-    return type(inner) in (Product, Sum, Scaled, VStack) or isinstance(operator, Scaled)
+    inner = operator.operator if isinstance(operator, Adjoint) else operator
+    return type(inner) in COMPOSED
 
 
 def _box(operator: LinearOperator, flows: Flows, made: Flows) -> Box:
     gain: Any = operator.gain
     note = f"· {gain}" if isinstance(gain, Gain) and gain.known and gain != ONE else ""
-    title = f"{operator}: {operator.domain} → {operator.range}; units {units_of(operator)}"
+    sides = f"{operator.domain} → {operator.range}"
+    title = f"{operator}: {sides}; units {gains_in_words(operator)}"
     room = 2 * max(room_of(flows), room_of(made))
     return Box(str(operator), note, title, flows, made, room)

@@ -10,8 +10,8 @@ from xlops.errors import shown
 from xlops.markup import page as html
 from xlops.markup.spaces import side, space_inside
 from xlops.modes import InMode, plain
-from xlops.notebook.parts import label, parts, units_of
-from xlops.operator import LinearOperator
+from xlops.notebook.parts import label, parts
+from xlops.operator import LinearOperator, gains_in_words
 from xlops.units import Gain
 
 __all__ = ["operator_page"]
@@ -43,7 +43,7 @@ class _Inside:
             html.line("Range:", html.span(made, "faint"))
             if same
             else html.folded("Range:", space_inside(operator.range), made),
-            html.line("Units:", html.escaped(units_of(operator))),
+            html.line("Units:", html.escaped(gains_in_words(operator))),
             html.line("Traits:", html.escaped(_traits(operator))),
             *_mode(operator),
             *_parameters(operator),

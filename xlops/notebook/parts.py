@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from xlops.algebra import Adjoint, Product, Scaled, Sum
 from xlops.modes import InMode
 from xlops.operator import LinearOperator
-from xlops.stack import VStack
-from xlops.units import NONE, Gain
+from xlops.stack import Stack
 
-__all__ = ["Part", "Parts", "gain_between", "label", "parts", "units_of"]
+__all__ = ["Part", "Parts", "label", "parts"]
 
 Kind: TypeAlias = Literal["product", "sum", "scaling", "blocks", "none"]
 
@@ -59,29 +57,12 @@ def parts(operator: LinearOperator) -> Parts:
         adjoints = tuple(Part(o.H, column, row) for o, row, column in inner)
         ordered = adjoints[::-1] if kind == "product" else adjoints
         return Parts(kind, ordered, number.conjugate())
-    if isinstance(operator, VStack):
-        blocks = operator.operators.items()
-        return Parts("blocks", tuple(Part(part, name) for name, part in blocks))
+    if isinstance(operator, Stack):
+        entries = operator.entries.items()
+        return Parts("blocks", tuple(Part(part, *pair) for pair, part in entries))
     return Parts("none")
 
 
 def label(row: str, column: str) -> str:
     """What a pair of blocks is called."""
-    return " ← ".join(name for name in (row, column) if name)
-
-
-def gain_between(operator: LinearOperator, row: str, column: str) -> Gain:
-    """What an operator does to units, from one block to another."""
-    gain: Any = operator.gain
-    if isinstance(gain, Gain):
-        return gain
-    found: Gain = gain.get(row or column, NONE)
-    return found
-
-
-def units_of(operator: LinearOperator) -> str:
-    """What an operator does to units, in words."""
-    gain: Any = operator.gain
-    if isinstance(gain, Mapping):
-        return ", ".join(f"{name} {own}" for name, own in gain.items())
-    return str(gain)
+    return " → ".join(name for name in (column, row) if name)

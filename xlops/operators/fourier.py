@@ -10,11 +10,13 @@ import numpy as np
 import xarray as xr
 
 from xlops import units
+from xlops.algebra import identity_on
 from xlops.axis import Axis
 from xlops.errors import ArgumentError, DTypeError, LabelError, shown
 from xlops.kernels.fourier import Along, Norm, Transform
-from xlops.operator import Elementary
+from xlops.operator import Elementary, LinearOperator
 from xlops.operators.common import about, along, called, choice
+from xlops.simplify import is_adjoint, rule
 from xlops.space import Space
 from xlops.windows.pieces import Block, NDArray, placed
 from xlops.windows.rules import Whole
@@ -100,6 +102,20 @@ class _Fourier(Elementary):
             clinear=not real,
             traits=("unitary",) if norm == "ortho" and same and not real else (),
         )
+
+
+@rule
+def isometries_undo(outer: LinearOperator, inner: LinearOperator) -> LinearOperator | None:
+    """``F.H @ F = I`` where no sample is cut off."""
+    if not (isinstance(inner, _Fourier) and is_adjoint(outer, inner)):
+        return None
+    params = inner.params
+    isometric = params["norm"] == "ortho" and (
+        not params["real"] or params["scaling"] == "isometric"
+    )
+    sizes = inner.domain.sizes.values()
+    whole = all(n >= size for n, size in zip(params["nffts"], sizes, strict=True))
+    return identity_on(inner.domain, exact=False) if isometric and whole else None
 
 
 class FFT(_Fourier):

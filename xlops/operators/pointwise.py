@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
-from xlops.operator import Elementary, offer
+from xlops.algebra import Adjoint
+from xlops.operator import Elementary, LinearOperator, offer
 from xlops.operators.common import about, called, weights_of
+from xlops.simplify import rule
 from xlops.space import Labeled, Space
-from xlops.windows.pieces import Block, NDArray
+from xlops.units import Gain
+from xlops.windows.pieces import Array, Block, NDArray, floating
 from xlops.windows.rules import Pointwise, Whole
 
 __all__ = ["Diagonal", "Identity", "Mask", "Zero"]
@@ -37,9 +43,14 @@ class Identity(Elementary):
     array([0, 1, 2])
     """
 
+    is_identity = True
+
     def __init__(self, *coords: Labeled, name: str | None = None) -> None:
         with about(called(name, "Identity")):
             space = Space.of(*coords)
+        kinds = {coord.kind for coord in coords if isinstance(coord, Space)} - {"any"}
+        if len(kinds) == 1:
+            space = space.of_kind(kinds.pop())
         super().__init__(
             space,
             space,
@@ -55,8 +66,11 @@ class Identity(Elementary):
 
 
 @offer("identity")
-def _identity(space: Space) -> Identity:
-    return Identity(space)
+def _identity(space: Space, exact: bool = True) -> Identity:
+    identity = Identity(space)
+    if not exact:
+        identity._exact, identity.params = (False, False), {"exact": False}
+    return identity
 
 
 def _same(block: Block, out: NDArray) -> None:
@@ -144,9 +158,21 @@ class Diagonal(Elementary):
 
     def __init__(self, weights: xr.DataArray, *, name: str | None = None) -> None:
         array, gain = weights_of(weights, "Diagonal", "biufc")
-        is_complex = array.data.dtype.kind == "c"
         with about(called(name, "Diagonal")):
-            space = Space.of(weights, kind="complex" if is_complex else "any")
+            space = Space.of(weights)
+        self._set(space, array, gain, name)
+
+    def _set(
+        self,
+        space: Space,
+        array: Array,
+        gain: Gain,
+        name: str | None,
+        is_positive: bool = False,
+    ) -> Diagonal:
+        is_complex = array.data.dtype.kind == "c"
+        traits = () if is_complex else ("symmetric",)
+        space = space.of_kind("complex" if is_complex else "any")
         super().__init__(
             space,
             space,
@@ -157,8 +183,65 @@ class Diagonal(Elementary):
             params={"gain": gain},
             name=name,
             weights=(array,),
-            traits=() if is_complex else ("symmetric",),
+            traits=("symmetric", "positive") if is_positive else traits,
         )
+        return self
+
+
+@rule
+def diagonals_merge(outer: LinearOperator, inner: LinearOperator) -> LinearOperator | None:
+    """Two become one where that has no more weights than the larger of them."""
+    one, other = _weights(outer, Diagonal), _weights(inner, Diagonal)
+    if one is None or other is None or not _covers(one, other):
+        return None
+    dims = max(one.dims, other.dims, key=len)
+    both = _aligned(one, dims) * _aligned(other, dims)
+    assert isinstance(outer.gain, Gain) and isinstance(inner.gain, Gain)
+    space = _both(outer, inner).ordered(dims)
+    new = Diagonal.__new__(Diagonal)
+    positive = outer == inner.H
+    return new._set(space, Array(both, dims), outer.gain * inner.gain, None, positive)
+
+
+@rule
+def masks_merge(outer: LinearOperator, inner: LinearOperator) -> LinearOperator | None:
+    """What both keep, is kept."""
+    one, other = _weights(outer, Mask), _weights(inner, Mask)
+    if one is None or other is None or not _covers(one, other):
+        return None
+    dims = max(one.dims, other.dims, key=len)
+    both = _aligned(one, dims) & _aligned(other, dims)
+    coords = _both(outer, inner).coords
+    return Mask(xr.DataArray(both, coords=coords, dims=dims))
+
+
+def _weights(operator: LinearOperator, kind: type[Elementary]) -> Array | None:
+    """The weights of a diagonal operator or of its adjoint, None for any other."""
+    own = operator.operator if isinstance(operator, Adjoint) else operator
+    if type(own) is not kind:
+        return None
+    (weights,) = own._weights
+    if own is operator or weights.data.dtype.kind != "c":
+        return weights
+    return Array(weights.data.conj(), weights.dims)
+
+
+def _covers(one: Array, other: Array) -> bool:
+    return set(one.dims) <= set(other.dims) or set(other.dims) <= set(one.dims)
+
+
+def _aligned(weights: Array, dims: tuple[Hashable, ...]) -> Any:
+    """Weights that broadcast over dims, not in integers: products of them overflow."""
+    data = weights.ordered([dim for dim in dims if dim in weights.dims]).data
+    if data.dtype.kind != "b":
+        data = data.astype(floating(data.dtype), copy=False)
+    shape = [weights.sizes.get(dim, 1) for dim in dims]
+    return data.reshape(shape)
+
+
+def _both(outer: LinearOperator, inner: LinearOperator) -> Space:
+    assert isinstance(outer.domain, Space) and isinstance(inner.domain, Space)
+    return inner.domain.union(outer.domain)
 
 
 def _multiplied(block: Block, out: NDArray) -> None:

@@ -13,8 +13,10 @@ import xarray as xr
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError
 from xlops.labeling import plain
-from xlops.operator import Elementary
+from xlops.operator import Elementary, LinearOperator
 from xlops.operators.common import along
+from xlops.operators.pointwise import Mask
+from xlops.simplify import is_adjoint, rule
 from xlops.space import Space
 from xlops.windows.pieces import Block, Indices, Kernel, NDArray
 from xlops.windows.plan import Step
@@ -103,6 +105,19 @@ class Restriction(Elementary):
         kernels = (functools.partial(turn, False), functools.partial(turn, True))
         last = self._step(window, kernels, suffix="order", domain=sizes, exact=(True, True))
         return (step, last)
+
+
+@rule
+def chosen_and_put_back(
+    outer: LinearOperator, inner: LinearOperator
+) -> LinearOperator | None:
+    """``R.H @ R`` keeps the samples that R chooses, each once."""
+    if not (type(inner) is Restriction and is_adjoint(outer, inner) and inner._exact[1]):
+        return None
+    (dim,) = inner.domain.dims
+    keep = np.zeros(inner.domain.size, dtype=np.bool_)
+    keep[inner.params["indices"]] = True
+    return Mask(xr.DataArray(keep, coords=inner.domain.coords, dims=[dim]))
 
 
 def reordered(

@@ -10,14 +10,14 @@ import numpy as np
 import xarray as xr
 
 from xlops import engine, units
-from xlops.algebra import Scaled
+from xlops.algebra import Scaled, by_name
 from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.labeling import Origin, admitted
 from xlops.operator import LinearOperator
 from xlops.space import Blocks, Space
-from xlops.stack import VStack
+from xlops.stack import Stack, entries_of
 from xlops.units import Gain
 from xlops.windows.pieces import Array, floating, of_kind, placed
 
@@ -28,11 +28,6 @@ def check_arguments(
     """Raise unless the arguments that all solvers share are what they should be."""
     if not isinstance(operator, LinearOperator):
         raise DTypeError(f"{who} solves for an operator, got {type(operator).__name__}")
-    if isinstance(operator.domain, Blocks):
-        raise LabelError(
-            f"{who}: {operator} acts on blocks {listed(operator.domain)}; the model "
-            "must be one array"
-        )
     whole = isinstance(niter, (int, np.integer)) and not isinstance(niter, bool)
     if niter is not None and not (whole and niter >= 0):
         raise ArgumentError(
@@ -61,22 +56,14 @@ def check_preconditioner(
             f"{who}: the preconditioner must be an operator, got "
             f"{type(preconditioner).__name__}"
         )
-    domain, range_ = preconditioner.domain, preconditioner.range
-    if isinstance(domain, Blocks) or isinstance(range_, Blocks):
-        raise LabelError(f"{who}: the preconditioner {preconditioner} maps blocks")
-    assert isinstance(operator.domain, Space)
-    reason = None if domain.matches(range_) else f"it maps {domain} to {range_}"
-    for dim in domain.dims:
-        if dim in operator.domain:
-            axis = operator.domain.axis(dim)
-        elif dim in data.dims:
-            axis = Axis.of(data, dim)
-        else:
-            reason = f"the model has no dim {str(dim)!r}"
-            break
-        reason = reason or domain.axis(dim).difference(axis)
-    if operator.domain.kind == "real" and domain.kind == "complex":
-        reason = "it is complex, the model is real"
+    models, domains, ranges = map(
+        by_name, (operator.domain, preconditioner.domain, preconditioner.range)
+    )
+    reason = None
+    if not set(domains) == set(ranges) == set(models):
+        reason = f"it maps {preconditioner.domain} to {preconditioner.range}"
+    for name, domain in domains.items() if reason is None else ():
+        reason = reason or _mismatch(domain, ranges[name], models[name], data)
     if reason is not None:
         raise LabelError(
             f"{who}: the preconditioner {preconditioner} does not map the model to "
@@ -84,39 +71,54 @@ def check_preconditioner(
         )
 
 
+def _mismatch(domain: Space, range_: Space, model: Space, data: xr.DataArray) -> str | None:
+    """Why an operator from `domain` to `range_` does not map models to models."""
+    reason = None if domain.matches(range_) else f"it maps {domain} to {range_}"
+    for dim in domain.dims:
+        if dim in model:
+            axis = model.axis(dim)
+        elif dim in data.dims:
+            axis = Axis.of(data, dim)
+        else:
+            return f"the model has no dim {str(dim)!r}"
+        reason = reason or domain.axis(dim).difference(axis)
+    if model.kind == "real" and domain.kind == "complex":
+        reason = "it is complex, the model is real"
+    return reason
+
+
 def in_one_unit(
     operator: LinearOperator,
 ) -> tuple[LinearOperator, dict[str, float]]:
-    """A stack whose blocks come in one unit, so that their misfits add.
+    """An operator whose blocks come in one unit, so that their misfits add.
 
-    Also what its blocks have been multiplied by.
+    Also what its blocks have been multiplied by. Blocks that have nothing to do with
+    each other may come in units of their own: those of the data say how they add.
     """
-    gains = operator.gain
-    if not isinstance(gains, dict):
+    if isinstance(operator.range, Space):
         return operator, {}
-    first, target = next(iter(gains.items()))
-    scales = {}
-    for block, gain in gains.items():
-        known = gain.known and target.known
-        scale = units.factor(gain, target) if known else 1.0
+    made, given = operator.gains.levels
+    first: dict[str, tuple[str, Gain]] = {}
+    scales: dict[str, float] = {}
+    for row, (start, level) in made.items():
+        block, target = first.setdefault(start, (row, level))
+        known = level.known and target.known
+        scale = units.factor(level, target) if known else 1.0
         if scale is None:
             raise UnitError(
-                f"{operator}: misfits of its blocks do not add, block {first!r} comes in "
-                f"{target} of the model's unit, block {block!r} in {gain}; scale one of "
+                f"{operator}: misfits of its blocks do not add, block {block!r} comes in "
+                f"{target} of the model's unit, block {row!r} in {level}; scale one of "
                 "them by a quantity"
             )
-        scales[block] = scale
+        scales[row] = scale
     if all(scale == 1.0 for scale in scales.values()):
         return operator, scales
-    if not isinstance(operator, VStack):
-        units_of = ", ".join(f"{name!r} in {gain}" for name, gain in gains.items())
-        raise UnitError(
-            f"{operator}: its blocks come in different units of the model's: {units_of}; "
-            "scale the blocks of the VStack by quantities"
-        )
-    parts = operator.operators.items()
-    scaled = {block: Scaled(part, scales[block], target) for block, part in parts}
-    return VStack(scaled, name=operator.name), scales
+    entries = {}
+    for (row, column), entry in entries_of(operator).items():
+        wanted = first[made[row][0]][1] / given[column][1]
+        same = scales[row] == 1.0
+        entries[row, column] = entry if same else Scaled(entry, scales[row], wanted)
+    return Stack(entries, name=operator.name), scales
 
 
 def admitted_data(
@@ -151,58 +153,66 @@ def admitted_data(
     return prepared("", tree), origins
 
 
-def model_unit(operator: LinearOperator, origins: Mapping[str, Origin]) -> str | None:
-    """The unit of the solution: unit(y) / A.units."""
-    block, first = next(iter(origins.items()))
-    gain = operator.gain[block] if isinstance(operator.gain, dict) else operator.gain
-    return units.apply(gain**-1, first.unit, keeps(operator), operator.name)
-
-
-def keeps(operator: LinearOperator) -> bool:
-    """Whether a model of offset units (degC) stays in them: as its first block says."""
-    keeps = operator.keeps_constants
-    return next(iter(keeps.values())) if isinstance(keeps, dict) else keeps
+def model_units(
+    operator: LinearOperator, origins: Mapping[str, Origin]
+) -> dict[str, str | None]:
+    """The units of the solution by block: unit(y) / A.units."""
+    first = next(iter(origins.values()))
+    result = {}
+    for column in by_name(operator.domain):
+        row = operator.gains.out_of(column)[0]
+        gain = operator.gains[row, column] ** -1
+        result[column] = units.apply(gain, first.unit, operator.keeps(row), operator.name)
+    return result
 
 
 def complex_together(
     operator: LinearOperator,
     preconditioner: LinearOperator | None,
     y: Tree,
-    x0: Array | None,
-    x_ref: Array | None,
-) -> tuple[Tree, Array | None, Array | None]:
+    x0: Tree | None,
+    x_ref: Tree | None,
+) -> tuple[Tree, Tree | None, Tree | None]:
     """Everything complex where one of the vectors or the operator is.
 
     Except what is real by its space: real blocks, and all models of a real domain.
     """
-    domain, range_ = operator.domain, operator.range
-    assert isinstance(domain, Space)
-    sides = range_ if isinstance(range_, Blocks) else {"": range_}
-    vectors = [*engine.leaves(y), *(x for x in (x0, x_ref) if x is not None)]
-    acting = [domain] if preconditioner is None else [domain, preconditioner.domain]
+    models = by_name(operator.domain)
+    acting = [*models.values()]
+    if preconditioner is not None:
+        acting += by_name(preconditioner.domain).values()
+    vectors = [v for x in (y, x0, x_ref) if x is not None for v in engine.leaves(x)]
     is_complex = any(v.data.dtype.kind == "c" for v in vectors) or any(
-        isinstance(space, Space) and space.kind == "complex" for space in acting
+        space.kind == "complex" for space in acting
     )
-    if domain.kind == "real" or not is_complex:
+    if all(space.kind == "real" for space in models.values()) or not is_complex:
         return y, x0, x_ref
 
-    def made_complex(x: Array) -> Array:
+    def together(x: Tree, spaces: Mapping[str, Space]) -> Tree:
+        if isinstance(x, dict):
+            return {name: block(array, spaces[name]) for name, array in x.items()}
+        return block(x, spaces[""])
+
+    def block(x: Array, space: Space) -> Array:
+        if space.kind == "real":
+            return x
         return Array(x.data.astype(of_kind(x.data.dtype, "complex"), copy=False), x.dims)
 
-    def block(name: str, x: Array) -> Array:
-        return x if sides[name].kind == "real" else made_complex(x)
-
-    y = {n: block(n, x) for n, x in y.items()} if isinstance(y, dict) else block("", y)
-    x0 = None if x0 is None else made_complex(x0)
-    x_ref = None if x_ref is None else made_complex(x_ref)
-    return y, x0, x_ref
+    return (
+        together(y, by_name(operator.range)),
+        None if x0 is None else together(x0, models),
+        None if x_ref is None else together(x_ref, models),
+    )
 
 
 def damping(damp: Any, operator: LinearOperator, name: str) -> float:
     """The damping as a number, in the units of A (for cg: in their root)."""
-    gain = operator.gain
-    if isinstance(gain, dict):
-        gain = next(iter(gain.values()))
+    gain, *others = dict.fromkeys(operator.gains.values())
+    if others and units.is_quantity(damp):
+        raise UnitError(
+            f"{name}: damp is a quantity, but the blocks of the model have different "
+            "units; give a number, which counts in the units of each"
+        )
     if name == "cg":  # cg adds damp² to the operator itself
         gain = gain**units.HALF
     number = units.magnitude(damp, gain, f"{name}: damp")
@@ -222,27 +232,58 @@ def admitted_model(
     y: Any,
     origins: Mapping[str, Origin],
     y_tree: Tree,
-    unit: str | None,
-) -> Array | None:
-    """A model given by the user, checked, in the unit of the solution."""
+    made: Mapping[str, str | None],
+) -> Tree | None:
+    """A model given by the user, checked, in the units of the solution.
+
+    `made` are these units by block.
+    """
     if x is None:
         return None
-    assert isinstance(operator.domain, Space)
-    array, origin = admitted(x, operator.domain, (), what)
-    block = next(iter(origins))
+    if isinstance(operator.domain, Space):
+        return _admitted_block(x, what, operator, "", y, origins, y_tree, made[""])
+    if not isinstance(x, (Mapping, xr.Dataset)):
+        raise DTypeError(
+            f"{what} must be a mapping or a Dataset with the blocks "
+            f"{listed(operator.domain)}, got {type(x).__name__}"
+        )
+    if set(x) != set(operator.domain):
+        raise LabelError(
+            f"{what} must have the blocks {listed(operator.domain)}, got {listed(x)}"
+        )
+    return {
+        name: _admitted_block(
+            x[name], f"{what}, block {name!r}", operator, name, y, origins, y_tree, unit
+        )
+        for name, unit in made.items()
+    }
+
+
+def _admitted_block(
+    x: Any,
+    what: str,
+    operator: LinearOperator,
+    name: str,
+    y: Any,
+    origins: Mapping[str, Origin],
+    y_tree: Tree,
+    unit: str | None,
+) -> Array:
+    space = by_name(operator.domain)[name]
+    array, origin = admitted(x, space, (), what)
+    block = operator.gains.out_of(name)[0]
     data = y[block] if block else y
-    side = operator.range
-    made = side[block] if isinstance(side, Blocks) else side
-    dims = placed(engine.leaves(y_tree)[0].dims, made.sizes, operator.domain.sizes)
+    given = y_tree[block] if isinstance(y_tree, dict) else y_tree
+    dims = placed(given.dims, by_name(operator.range)[block].sizes, space.sizes)
     if set(array.dims) != set(dims):
         raise LabelError(f"{what} must have dims {listed(dims)}, got {listed(array.dims)}")
     carried = operator.H._carried(origins)
-    assert isinstance(carried, xr.Dataset)
+    carried = carried[name] if isinstance(carried, dict) else carried
     for dim in dims:  # those that the operator has no labels for are labeled by the data
         if dim in carried.variables:
-            given = carried[dim].variable
-            reason = Axis(dim, given.size, given).difference(Axis.of(x, dim))
-        elif dim not in operator.domain:
+            own = carried.variables[dim]
+            reason = Axis(dim, own.size, own).difference(Axis.of(x, dim))
+        elif dim not in space:
             reason = Axis.of(data, dim).difference(Axis.of(x, dim))
         else:
             continue
@@ -260,5 +301,4 @@ def limit_of(operator: LinearOperator, niter: int | None) -> int:
     """Iterations allowed: in exact arithmetic as many as unknowns would do."""
     if niter is not None:
         return int(niter)
-    assert isinstance(operator.domain, Space)
     return max(100, min(4 * operator.domain.size, 10_000))

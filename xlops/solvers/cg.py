@@ -23,12 +23,12 @@ __all__ = ["cg"]
 def cg(
     A: LinearOperator,
     y: xr.DataArray,
-    x0: xr.DataArray | None = None,
+    x0: Any = None,
     *,
     niter: int | None = None,
     tol: float = 1e-6,
     damp: Any = 0,
-    x_ref: xr.DataArray | None = None,
+    x_ref: Any = None,
     preconditioner: LinearOperator | None = None,
     callback: Callback | None = None,
     progress: bool | None = None,
@@ -42,7 +42,7 @@ def cg(
     y : DataArray
         Data with the labels of ``A.range``; other dims pass through.
     x0 : DataArray, optional
-        Where to start; zero unless given.
+        Where to start; zero unless given. Blocks as a mapping or a Dataset.
     niter : int, optional
         Iterations allowed; 4 per unknown, at least 100 and at most 10 000, unless given.
     tol : float

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import xarray as xr
-
 from xlops import engine
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
@@ -21,12 +19,12 @@ __all__ = ["cgls"]
 def cgls(
     A: LinearOperator,
     y: Any,
-    x0: xr.DataArray | None = None,
+    x0: Any = None,
     *,
     niter: int | None = None,
     tol: float = 1e-6,
     damp: Any = 0,
-    x_ref: xr.DataArray | None = None,
+    x_ref: Any = None,
     preconditioner: LinearOperator | None = None,
     callback: Callback | None = None,
     progress: bool | None = None,
@@ -41,7 +39,7 @@ def cgls(
         Data with the labels of ``A.range``; other dims pass through. Blocks as a mapping
         or a Dataset.
     x0 : DataArray, optional
-        Where to start; zero unless given.
+        Where to start; zero unless given. Blocks as a mapping or a Dataset.
     niter : int, optional
         Iterations allowed; 4 per unknown, at least 100 and at most 10 000, unless given.
     tol : float

@@ -19,7 +19,7 @@ from xlops import engine, units
 from xlops.engine import Tree
 from xlops.labeling import Origin, labeled
 from xlops.notebook.blocks import LabeledBlocks
-from xlops.operator import Gains, LinearOperator
+from xlops.operator import LinearOperator
 from xlops.options import options
 from xlops.solvers.admission import (
     admitted_data,
@@ -29,9 +29,8 @@ from xlops.solvers.admission import (
     complex_together,
     damping,
     in_one_unit,
-    keeps,
     limit_of,
-    model_unit,
+    model_units,
 )
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Reason, Solution, Status
@@ -64,12 +63,12 @@ def run(
     method: Method,
     operator: LinearOperator,
     y: Any,
-    x0: xr.DataArray | None,
+    x0: Any,
     *,
     niter: int | None,
     tol: float,
     damp: Any,
-    x_ref: xr.DataArray | None,
+    x_ref: Any,
     preconditioner: LinearOperator | None,
     callback: Callback | None,
     progress: bool | None,
@@ -83,10 +82,10 @@ def run(
     operator.H._carried(origins)  # blocks must agree where the data alone have labels
     block = next(iter(origins))
     check_preconditioner(preconditioner, operator, y[block] if block else y, who)
-    unit = model_unit(operator, origins)
+    made = model_units(operator, origins)
     limit = limit_of(operator, niter)
-    start = admitted_model(x0, "x0", operator, y, origins, y_tree, unit)
-    pull = admitted_model(x_ref, "x_ref", operator, y, origins, y_tree, unit)
+    start = admitted_model(x0, "x0", operator, y, origins, y_tree, made)
+    pull = admitted_model(x_ref, "x_ref", operator, y, origins, y_tree, made)
     y_tree, start, pull = complex_together(operator, preconditioner, y_tree, start, pull)
     problem = Problem(
         operator, y_tree, damping(damp, operator, name), start, pull, preconditioner
@@ -115,7 +114,7 @@ def run(
 
 def _iterate(
     iterator: Iterator[Step],
-    label: Callable[[Tree], xr.DataArray],
+    label: Callable[[Tree], Any],
     limit: int,
     tol: float,
     callback: Callback | None,
@@ -160,7 +159,7 @@ def _iterate(
 # --- after the last step ------------------------------------------------------------
 
 
-def zero_model(operator: LinearOperator, y: Any, who: str) -> xr.DataArray:
+def zero_model(operator: LinearOperator, y: Any, who: str) -> Any:
     """A model of zeros, as the solution for these data would be labeled."""
     y_tree, origins = admitted_data(operator, {}, y, who)
     model = engine.zeros_like(operator._run(y_tree, True))
@@ -169,14 +168,9 @@ def zero_model(operator: LinearOperator, y: Any, who: str) -> xr.DataArray:
 
 def _labeled_model(
     operator: LinearOperator, origins: dict[str, Origin], y: Tree, x: Tree
-) -> xr.DataArray:
+) -> Any:
     """A model with its labels, in unit(y) / A.units."""
-    gain = operator.gain
-    inverse: Gains = (
-        {k: g**-1 for k, g in gain.items()} if isinstance(gain, dict) else gain**-1
-    )
-    result: xr.DataArray = operator.H._labeled(x, origins, y, inverse, keeps(operator))
-    return result
+    return operator.H._labeled(x, origins, y, model_units(operator, origins))
 
 
 def _labeled_residual(
@@ -190,7 +184,7 @@ def _labeled_residual(
         space = side[name] if isinstance(side, Blocks) else side
         unit = None if origin.unit is None else first.unit
         delta = units.apply(units.ONE, unit, False, operator.name)
-        return labeled(array, space.relabeled(origin.coords), origin, delta)
+        return labeled(array, space.relabeled(origin.labels.layout), origin, delta)
 
     if isinstance(residual, dict):
         return LabeledBlocks((n, one(n, array)) for n, array in residual.items())

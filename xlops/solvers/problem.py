@@ -7,10 +7,10 @@ import functools
 from typing import Any
 
 from xlops import engine
+from xlops.algebra import by_name
 from xlops.engine import Tree
 from xlops.errors import DataError
 from xlops.operator import LinearOperator
-from xlops.space import Blocks, Space
 from xlops.windows.pieces import Array, placed
 
 __all__ = ["Problem"]
@@ -28,7 +28,7 @@ class Problem:
         The data.
     damp : float
         Weight of ‖x − x_ref‖.
-    x0, x_ref : Array, optional
+    x0, x_ref : Array or dict of Array, optional
         Where to start, and where damping pulls to; zero unless given.
     preconditioner : LinearOperator, optional
         A positive operator near the inverse of what the method inverts.
@@ -37,8 +37,8 @@ class Problem:
     operator: LinearOperator
     y: Tree
     damp: float
-    x0: Array | None
-    x_ref: Array | None
+    x0: Tree | None
+    x_ref: Tree | None
     preconditioner: LinearOperator | None
     _is_checked: bool = False
 
@@ -54,15 +54,21 @@ class Problem:
     @functools.cached_property
     def model(self) -> Tree:
         """A model of zeros, which says how all models are laid out."""
-        first = engine.leaves(self.y)[0]
-        side = self.operator.range
-        given = next(iter(side.values())) if isinstance(side, Blocks) else side
-        assert isinstance(self.operator.domain, Space)
-        dims = placed(first.dims, given.sizes, self.operator.domain.sizes)
         back = self.operator._run(self.y, True)
-        assert isinstance(back, Array)
-        self._first_adjoint = back.ordered(dims)
+        if isinstance(back, dict):
+            blocks = {name: self._laid_out(array, name) for name, array in back.items()}
+            self._first_adjoint: Tree = blocks
+        else:
+            self._first_adjoint = self._laid_out(back, "")
         return engine.zeros_like(self._first_adjoint)
+
+    def _laid_out(self, model: Array, name: str) -> Array:
+        """A block of the model with its dims in the order that the data ask for."""
+        row = self.operator.gains.out_of(name)[0]
+        given = self.y[row] if isinstance(self.y, dict) else self.y
+        made = by_name(self.operator.domain)[name].sizes
+        dims = placed(given.dims, by_name(self.operator.range)[row].sizes, made)
+        return model.ordered(dims)
 
     def start(self) -> tuple[Tree, Tree]:
         """The first model and its residual."""
@@ -75,7 +81,7 @@ class Problem:
         """``Aᴴ r − damp² (x − x_ref)``, half the negative gradient of the objective."""
         if r is self.y:
             _ = self.model  # Aᴴ y is at hand
-            s: Tree = self._first_adjoint
+            s = self._first_adjoint
             del self._first_adjoint  # it is not needed again
         else:
             s = self.adjoint(r)
@@ -101,7 +107,7 @@ class Problem:
         if self._is_checked:
             return engine.persist(*values)
         # The first time: NaN are counted, and what every iteration reads is kept.
-        pull = {} if self.x_ref is None else {"": self.x_ref}
+        pull: Tree = {} if self.x_ref is None else self.x_ref
         *results, pull, count = engine.persist(*values, pull, engine.count_nan(self.y))
         if count:
             raise DataError(
@@ -109,6 +115,6 @@ class Problem:
                 "whole model; leave them out with xl.Mask(y.notnull()): it makes them "
                 "exact zeros, in the data (mask @ y) and in the operator (mask @ A)"
             )
-        self.x_ref = pull.get("")
+        self.x_ref = pull or None
         self._is_checked = True
         return tuple(results)

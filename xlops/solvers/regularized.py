@@ -12,13 +12,13 @@ import xarray as xr
 from xlops import units
 from xlops.algebra import Scaled
 from xlops.errors import DTypeError, LabelError, UnitError, shown
+from xlops.gains import Gains
 from xlops.operator import LinearOperator
 from xlops.solvers.driver import zero_model
 from xlops.solvers.solution import Solution
 from xlops.solvers.solve import solve
 from xlops.space import Blocks
 from xlops.stack import VStack
-from xlops.units import Gain
 
 __all__ = ["regularized_inversion"]
 
@@ -38,14 +38,15 @@ def regularized_inversion(
     Parameters
     ----------
     A : LinearOperator
-        From the model to the data.
+        From the model, one array or blocks, to the data.
     y : DataArray
         Data with the labels of ``A.range``; other dims pass through.
     regularizations : mapping
         By name: an operator L, a pair (L, ε), or a triple (L, ε, r) with what ε L x is
         pulled to, in the unit of y. ε is a number or a quantity; a quantity must have
         the units of A over those of L (3.6 h² for a second derivative in time, where A
-        has none), a number counts in that unit.
+        has none), a number counts in that unit. Where the model has blocks, L is an
+        `HStack` over some of them.
     x0 : DataArray, optional
         Where to start; zero unless given.
     **kwargs
@@ -78,29 +79,31 @@ def regularized_inversion(
     """
     if not isinstance(A, LinearOperator):
         raise DTypeError(f"{_WHO} solves for an operator, got {type(A).__name__}")
-    if isinstance(A.domain, Blocks) or isinstance(A.range, Blocks):
-        raise LabelError(f"{_WHO}: {A} maps blocks; stack it with VStack and solve that")
+    if isinstance(A.range, Blocks):
+        raise LabelError(f"{_WHO}: {A} makes blocks; stack it with VStack and solve that")
     if not isinstance(regularizations, Mapping):
         raise DTypeError(
             f"{_WHO}: regularizations are a mapping of name to (operator, eps), got "
             f"{type(regularizations).__name__}"
         )
-    gain = A.gain
-    assert isinstance(gain, Gain)
     operators: dict[str, LinearOperator] = {"data": A}
     targets: dict[str, Any] = {}
     for name, given in regularizations.items():
-        operators[name], targets[name] = _term(name, given, gain)
+        operators[name], targets[name] = _term(name, given, A)
     stack = VStack(operators, name=f"{_WHO}({', '.join(map(str, operators.values()))})")
     zero = zero_model(A, y, _WHO)
     blocks = {"data": y}
     for name, target in targets.items():
-        blocks[name] = operators[name] @ zero if target is None else target
+        if target is None:
+            side = operators[name].domain
+            own = {n: zero[n] for n in side} if isinstance(side, Blocks) else zero
+            target = operators[name] @ own
+        blocks[name] = target
     solution: Solution = solve(stack, blocks, x0=x0, **kwargs)
     return dataclasses.replace(solution, method=f"{_WHO} ({solution.method})")
 
 
-def _term(name: Any, given: Any, gain: Gain) -> tuple[LinearOperator, Any]:
+def _term(name: Any, given: Any, A: LinearOperator) -> tuple[LinearOperator, Any]:
     """ε L and what it is pulled to."""
     if name == "data":
         raise LabelError(f"{_WHO}: the name 'data' is that of the misfit; take another")
@@ -116,12 +119,23 @@ def _term(name: Any, given: Any, gain: Gain) -> tuple[LinearOperator, Any]:
         raise DTypeError(
             f"{_WHO}: {name!r} must start with an operator, got {type(operator).__name__}"
         )
-    if not isinstance(operator.gain, Gain):
-        raise LabelError(f"{_WHO}: {name!r} maps blocks; give each a name of its own")
+    if isinstance(operator.range, Blocks):
+        raise LabelError(f"{_WHO}: {name!r} makes blocks; give each a name of its own")
+    column = operator.gains.columns[0]
+    if column not in A.gains.columns:
+        raise LabelError(
+            f"{_WHO}: {name!r} ({operator}) acts on {operator.domain}, the model is "
+            f"{A.domain}"
+        )
+    wanted = A.gains["", column] / operator.gains["", column]
     what = f"{_WHO}: eps of {name!r} ({operator})"
-    number = np.asarray(units.magnitude(eps, gain / operator.gain, what))
+    number = np.asarray(units.magnitude(eps, wanted, what))
     if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
         raise UnitError(
             f"{what} must be one finite real number or quantity, got {shown(eps)}"
         )
-    return Scaled(operator, float(number), gain), target
+    if isinstance(operator.gain, Gains):
+        return Scaled(
+            operator, float(number), operator.gain.map(lambda one: one * wanted)
+        ), target
+    return Scaled(operator, float(number), A.gains["", column]), target

@@ -47,11 +47,11 @@ class Status:
     iteration: int
     residual_norm: float
     gradient_norm: float
-    _x: Callable[[], xr.DataArray] = dataclasses.field(repr=False)
+    _x: Callable[[], Any] = dataclasses.field(repr=False)
 
     @property
-    def x(self) -> xr.DataArray:
-        """The model so far, labeled."""
+    def x(self) -> Any:
+        """The model so far, labeled; blocks by name."""
         return self._x()
 
 
@@ -61,8 +61,9 @@ class Solution:
 
     Parameters
     ----------
-    x : DataArray
-        The model, with the labels of the operator's domain, in unit(y) / A.units.
+    x : DataArray or dict of DataArray
+        The model, with the labels of the operator's domain, in unit(y) / A.units; blocks
+        by name.
     residual : DataArray or dict of DataArray
         y − A x, with the labels and the unit of y.
     iterations : int
@@ -75,7 +76,7 @@ class Solution:
         ``residual_norm`` and ``gradient_norm`` over ``iteration``, 0 being the start.
     """
 
-    x: xr.DataArray
+    x: Any
     residual: Any
     iterations: int
     reason: Reason
@@ -100,16 +101,18 @@ class Solution:
         Returns
         -------
         Dataset
-            ``x`` (``x_`` where a dim or coordinate has that name, and so on for all that
-            follow); ``residual``, or ``residual_<block>`` for each block; the history; and
-            the rest as attributes. Dims of a residual whose labels differ from those of
-            x are renamed to ``<dim>_data`` (``<dim>_<block>``).
+            ``x``, or ``x_<block>`` for each block (with one more ``_`` where a dim or
+            coordinate has that name, and so on for all that follow); ``residual``, or
+            ``residual_<block>``; the history; and the rest as attributes. Dims whose
+            labels differ from those of what comes before are renamed to ``<dim>_<block>``
+            (of a residual that is one array, ``<dim>_data``).
         """
-        dataset = _with(xr.Dataset(), self.x, "x", "model")
-        blocks = self.residual if isinstance(self.residual, dict) else {"": self.residual}
-        for block, residual in blocks.items():
-            name = f"residual_{block}" if block else "residual"
-            dataset = _with(dataset, residual, name, block or "data")
+        dataset = xr.Dataset()
+        for name, arrays in (("x", self.x), ("residual", self.residual)):
+            blocks = arrays if isinstance(arrays, dict) else {"": arrays}
+            for block, array in blocks.items():
+                full = f"{name}_{block}" if block else name
+                dataset = _with(dataset, array, full, block or "data")
         along = _free("iteration", dataset)
         dataset = dataset.assign_coords({along: (along, self.history["iteration"].values)})
         for norm, values in self.history.data_vars.items():
@@ -154,10 +157,14 @@ class Solution:
             f"{name} {float(first[name]):.4g} → {float(last[name]):.4g}"
             for name in self.history.data_vars
         )
-        sizes = ", ".join(f"{dim}: {size}" for dim, size in self.x.sizes.items())
+        blocks = self.x if isinstance(self.x, dict) else {self.x.name or "unnamed": self.x}
+        models = "; ".join(
+            f"{name} ({', '.join(f'{dim}: {size}' for dim, size in array.sizes.items())})"
+            for name, array in blocks.items()
+        )
         return (
             f"<Solution by {self.method}: {self.state}>\n"
-            f"  x:       {self.x.name or 'unnamed'} ({sizes})\n"
+            f"  x:       {models}\n"
             f"  norms:   {norms}\n"
             f"  stopped: {self.reason.value}"
         )

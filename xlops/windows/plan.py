@@ -34,7 +34,18 @@ from xlops.windows.pieces import (
 )
 from xlops.windows.rules import Pointwise, WindowRule
 
-__all__ = ["Apply", "Node", "Plan", "Source", "Step", "Total", "real", "scaled", "total"]
+__all__ = [
+    "Apply",
+    "Node",
+    "Plan",
+    "Source",
+    "Step",
+    "Total",
+    "conjugate",
+    "real",
+    "scaled",
+    "total",
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,10 +229,17 @@ class Apply(Node):
         return Apply(self.step, self.adjoint, child, self.factor)
 
     def needs(self, want: Window) -> Window:
-        """What the step's window says; dims that pass through as they are."""
+        """What the step's window says; dims that pass through as they are.
+
+        Nothing where the piece is zero in any case.
+        """
         want = self.widened(want)
-        own = self.step.window.needs({d: want[d] for d in self.made}, self.adjoint)
-        return {**{dim: want[dim] for dim in self.passing}, **own}
+        made = {dim: want[dim] for dim in self.made}
+        own = self.step.window.needs(made, self.adjoint)
+        passing = {dim: want[dim] for dim in self.passing}
+        if self.step.window.is_zero(made, self.adjoint):
+            passing = {dim: slice(part.start, part.start) for dim, part in passing.items()}
+        return {**passing, **own}
 
     def widened(self, want: Window) -> Window:
         """The piece that has to be made for a piece: whole along dims that are uncut."""
@@ -356,6 +374,19 @@ def real(node: Node) -> Node:
 
 def _real(block: Block, out: NDArray) -> None:
     out[...] = block.data.real
+
+
+def conjugate(node: Node) -> Node:
+    """The complex conjugate of a node."""
+    if node.dtype.kind != "c":
+        return node
+    sizes = dict(node.sizes)
+    step = Step("conjugate", lambda: "conj", sizes, sizes, Pointwise(), _conj, _conj)
+    return Apply(step, False, node)
+
+
+def _conj(block: Block, out: NDArray) -> None:
+    np.conjugate(block.data, out=out)
 
 
 # --- asking plans ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from xlops.windows.pieces import Chunks, Indices, Sizes, Window, full
 
 __all__ = [
     "Contraction",
+    "Insertion",
     "Padding",
     "Permutation",
     "Pointwise",
@@ -40,6 +41,10 @@ class WindowRule(abc.ABC):
     @abc.abstractmethod
     def needs(self, out: Window, adjoint: bool) -> Window:
         """The piece of the input that the piece `out` of the output needs."""
+
+    def is_zero(self, out: Window, adjoint: bool) -> bool:
+        """Whether the piece `out` of the output is zero, whatever the input is."""
+        return False
 
     def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
         """Chunks of the output along the operator's dims, from those of the input."""
@@ -210,6 +215,37 @@ class Padding(WindowRule):
                 ends = np.append(ends[:-1] + before, size + before + after)
             made[dim] = tuple(int(n) for n in np.diff(ends, prepend=0))
         return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Insertion(WindowRule):
+    """The input is one sample of a new dim, all others are zeros.
+
+    Parameters
+    ----------
+    dim : Hashable
+        The new dim.
+    size : int
+        Its samples.
+    index : int
+        Which of them the input is.
+    """
+
+    dim: Hashable
+    size: int
+    index: int
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """Along the new dim, for the adjoint: that sample."""
+        return {self.dim: slice(self.index, self.index + 1)} if adjoint else {}
+
+    def is_zero(self, out: Window, adjoint: bool) -> bool:
+        """Where the piece does not have that sample."""
+        return not adjoint and not out[self.dim].start <= self.index < out[self.dim].stop
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """One for each sample: they come from different inputs."""
+        return {} if adjoint else {self.dim: (1,) * self.size}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
