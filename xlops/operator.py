@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,7 @@ from xlops.engine import Explanation, Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.gains import Gains
 from xlops.labeling import Memory, Origin, admitted, labeled
+from xlops.notebook.blocks import LabeledBlocks
 from xlops.options import options
 from xlops.space import Blocks, Layout, Space, overlaid, overlay
 from xlops.units import ONE, Gain
@@ -24,7 +25,10 @@ from xlops.windows.pieces import Array, Indices, Kernel, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
 from xlops.windows.rules import WindowRule
 
-__all__ = ["Elementary", "LinearOperator"]
+if TYPE_CHECKING:
+    from xlops.notebook.diagram import Diagram
+
+__all__ = ["Elementary", "LinearOperator", "gains_in_words"]
 
 Keeps: TypeAlias = bool | dict[str, bool]
 Coords: TypeAlias = Layout | dict[str, Layout]
@@ -357,7 +361,7 @@ class LinearOperator(abc.ABC):
             results = {"": one(result, "")}
         if new is not None:
             self._memory.add(new)
-        return results if isinstance(result, dict) else results[""]
+        return LabeledBlocks(results) if isinstance(result, dict) else results[""]
 
     # --- modes and plans ------------------------------------------------------------
 
@@ -625,7 +629,7 @@ class LinearOperator(abc.ABC):
         lines = [f"<{type(self).__name__}> {self}"]
         lines += _side("domain", self.domain)
         lines += ["  range:  same as domain"] if same else _side("range", self.range)
-        lines += [f"  units:  {_gains_in_words(self)}", *self._details()]
+        lines += [f"  units:  {gains_in_words(self)}", *self._details()]
         width = options().display_width
         return "\n".join(
             line if len(line) <= width else f"{line[: width - 1]}…" for line in lines
@@ -635,8 +639,45 @@ class LinearOperator(abc.ABC):
         """Further lines of the repr."""
         return []
 
+    def _repr_html_(self) -> str:
+        from xlops.notebook.operators import operator_page
 
-def _gains_in_words(operator: LinearOperator) -> str:
+        return operator_page(self)
+
+    def visualize(self, x: Any = None) -> Diagram:
+        """A picture of how the operator is put together.
+
+        Parameters
+        ----------
+        x : DataArray, optional
+            Data, as for `apply`: arrows then show their dims and units too. Nothing is
+            computed.
+
+        Returns
+        -------
+        Diagram
+            Notebooks show it; ``.save(path)`` writes an SVG file. Data flow as products
+            are written, from right to left.
+
+        Raises
+        ------
+        LabelError, DTypeError
+            As for `apply`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.ones((4, 6)), dims=("offset", "time"))
+        >>> (xl.FirstDerivative(x.time) @ xl.SecondDerivative(x.offset)).visualize(x)
+        <Diagram of FirstDerivative(time) @ SecondDerivative(offset)>
+        """
+        from xlops.notebook.diagram import Diagram
+
+        return Diagram.of(self, x)
+
+
+def gains_in_words(operator: LinearOperator) -> str:
+    """What an operator does to units, by blocks where it has any."""
     if isinstance(operator.gain, Gain):
         return str(operator.gain)
     both = isinstance(operator.domain, Blocks) and isinstance(operator.range, Blocks)

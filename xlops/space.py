@@ -395,6 +395,11 @@ class Space:
     def __repr__(self) -> str:
         return f"<Space {self}>"
 
+    def _repr_html_(self) -> str:
+        from xlops.markup.spaces import space_page
+
+        return space_page(self)
+
     def __str__(self) -> str:
         return ", ".join(f"{a.dim}: {a}" for a in self._axes.values()) or "no dims"
 
@@ -458,6 +463,11 @@ class Blocks(Mapping[str, Space]):
 
     def __repr__(self) -> str:
         return f"<Blocks {self}>"
+
+    def _repr_html_(self) -> str:
+        from xlops.markup.spaces import blocks_page
+
+        return blocks_page(self)
 
     def __str__(self) -> str:
         return "; ".join(f"{name} ({space})" for name, space in self.items())

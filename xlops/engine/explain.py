@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -14,6 +13,7 @@ from xlops.engine.graph import Graphs, Report
 from xlops.engine.run import stages_for
 from xlops.engine.stages import Stage
 from xlops.engine.tiles import Tiles, scratch_bytes, tiles_of
+from xlops.markup import page
 from xlops.windows.pieces import Array, full
 from xlops.windows.plan import Apply, Node, Plan, Source, halo, nodes, reads
 
@@ -118,13 +118,13 @@ class Explanation:
             table.append([*cells, _bytes(row.peak_bytes)])
         return table
 
-    def _summary(self) -> str:
+    def _summary(self) -> list[str]:
         parts = [f"{self.title} on {self.where}"]
         if self.tasks:
             parts += [f"{self.tasks} tasks", f"{_bytes(self.bytes_moved)} moved"]
         if self.units:
             parts.append(self.units)
-        return "; ".join(parts)
+        return parts
 
     def __repr__(self) -> str:
         table = self._cells()
@@ -133,20 +133,14 @@ class Explanation:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             for row in table
         ]
-        return "\n".join([self._summary(), *(line.rstrip() for line in lines)])
+        return "\n".join(["; ".join(self._summary()), *(line.rstrip() for line in lines)])
 
     def _repr_html_(self) -> str:
-        head, *body = self._cells()
-
-        def row(cells: Sequence[str], tag: str) -> str:
-            inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-            return f"<tr>{inner}</tr>"
-
-        rows = "".join(row(cells, "td") for cells in body)
-        return (
-            f"<table><caption>{html.escape(self._summary())}</caption>"
-            f"<thead>{row(head, 'th')}</thead><tbody>{rows}</tbody></table>"
-        )
+        header, *rows = self._cells()
+        facts = [f"on {self.where}", *self._summary()[1:]]
+        shown = (page.span(fact, "faint") for fact in facts)
+        head = page.head("Explanation", self.title, *shown)
+        return page.page(repr(self), head + page.table(header, rows, len(header) - 4))
 
 
 def explain(plan: Plan, arrays: dict[Source, Array], title: str) -> Explanation:
