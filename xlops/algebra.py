@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import numbers
@@ -14,7 +15,15 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.axis import Axis
-from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
+from xlops.errors import (
+    AdjointError,
+    ArgumentError,
+    DTypeError,
+    LabelError,
+    UnitError,
+    listed,
+    shown,
+)
 from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, Gains, LinearOperator, offered
 from xlops.space import Blocks, Kind, Space, overlaid, same_values
@@ -40,6 +49,7 @@ class Adjoint(LinearOperator):
         self.gain = operator.gain
         self.clinear = operator.clinear
         self.traits = operator.traits
+        self.layouts = operator.layouts[::-1]
         self.keeps_constants = (
             operator.keeps_constants is True and "symmetric" in self.traits
         )
@@ -91,6 +101,8 @@ class Product(LinearOperator):
         self.domain, self.range = _composed(outer, inner)
         self.gain = _composed_gain(outer, inner)
         self.clinear = outer.clinear and inner.clinear
+        # The factor that gives the result decides.
+        self.layouts = (outer.layouts[0], inner.layouts[1])
         kept, keeps = inner.keeps_constants is True, outer.keeps_constants
         self.keeps_constants = (
             {name: kept and own for name, own in keeps.items()}
@@ -132,9 +144,11 @@ def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
 def _is_mirrored(factors: Sequence[LinearOperator]) -> bool:
     """Whether a chain reads ``A.H … B.H @ B … A``."""
     half, odd = divmod(len(factors), 2)
-    return not odd and all(
-        factors[half - 1 - i] == factors[half + i].H for i in range(half)
-    )
+    with contextlib.suppress(AdjointError):
+        return not odd and all(
+            factors[half - 1 - i] == factors[half + i].H for i in range(half)
+        )
+    return False
 
 
 def _composed(
@@ -536,6 +550,7 @@ class Scaled(LinearOperator):
             operator, number = self.operator, self.number
         self.domain, self.range = operator.domain, operator.range
         self.clinear = operator.clinear
+        self.layouts = operator.layouts
         self.traits = operator.traits - {"unitary"}
         if isinstance(number, complex):
             self.domain, self.range = _complex(self.domain), _complex(self.range, True)

@@ -18,7 +18,7 @@ from xlops.labeling import Memory, Origin, admitted, labeled
 from xlops.options import options
 from xlops.space import Blocks, Space, laid_out, overlaid, overlay
 from xlops.units import ONE, Gain
-from xlops.windows.pieces import Array, Indices, Kernel, placed
+from xlops.windows.pieces import Array, Indices, Kernel, Layout, arranged, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
 from xlops.windows.rules import WindowRule
 
@@ -73,6 +73,8 @@ class LinearOperator(abc.ABC):
     clinear: bool
     traits: frozenset[str] = frozenset()
     keeps_constants: Keeps = False
+    # Orders of dims that it gives its results, forward and adjoint; None: by `placed`.
+    layouts: tuple[Layout | None, Layout | None] = (None, None)
     # Whether its range has been somebody's domain, and so knows its labels best.
     _gives_back: ClassVar[bool] = False
 
@@ -270,7 +272,8 @@ class LinearOperator(abc.ABC):
                 array = array.ordered(known.dims(name))
             elif isinstance(self.domain, Space):
                 dims = engine.leaves(given)[0].dims
-                array = array.ordered(placed(dims, self.domain.sizes, space.sizes))
+                dims = placed(dims, self.domain.sizes, space.sizes)
+                array = array.ordered(arranged(dims, self.layouts[0]))
             if engine.shares_memory(array, given):  # no result is a window on the input
                 array = Array(array.data.copy(), array.dims)
             own = gain[name] if isinstance(gain, dict) else gain

@@ -24,9 +24,11 @@ from xlops.windows.pieces import (
     Block,
     Chunks,
     Kernel,
+    Layout,
     NDArray,
     Sizes,
     Window,
+    arranged,
     floating,
     of_kind,
     placed,
@@ -69,6 +71,9 @@ class Step:
     blas : bool
         Whether kernels call BLAS, which starts threads of its own unless it is kept from
         that.
+    layouts : tuple of Layout or None
+        The order of dims of what comes out, forward and adjoint; None for that which
+        `placed` gives.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Step:
     totals: tuple[Kernel, Kernel] | None = None
     threaded: bool = False
     blas: bool = False
+    layouts: tuple[Layout | None, Layout | None] = (None, None)
 
     def sides(self, adjoint: bool) -> tuple[Sizes, Sizes]:
         """Sizes going in and coming out."""
@@ -190,7 +196,7 @@ class Apply(Node):
                 "rename that dim of the data"
             )
         self.step, self.adjoint, self.child, self.factor = step, adjoint, child, factor
-        self.dims = placed(child.dims, given, made)
+        self.dims = arranged(placed(child.dims, given, made), step.layouts[adjoint])
         self.sizes = {d: made[d] if d in made else child.sizes[d] for d in self.dims}
         self.inner_dtype, self.dtype = step.dtypes(child.dtype, adjoint)
         if factor != 1.0:
