@@ -130,7 +130,13 @@ class Product(LinearOperator):
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
-        return second._carry(first._carry(coords, adjoint), adjoint)
+        between = first._carry(coords, adjoint)
+        if not adjoint and first._gives_back and isinstance(between, xr.Dataset):
+            # Auxiliary coordinates that the data have under names of its own are gone.
+            own = first.range.names if isinstance(first.range, Space) else frozenset()
+            gone = own.intersection(between.variables).difference(between.xindexes)
+            between = between.drop_vars(gone)
+        return second._carry(between, adjoint)
 
 
 def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
