@@ -21,7 +21,7 @@ from xlops.notebook.blocks import LabeledBlocks
 from xlops.options import options
 from xlops.space import Blocks, Layout, Space, overlaid, overlay
 from xlops.units import ONE, Gain
-from xlops.windows.pieces import Array, Indices, Kernel, placed
+from xlops.windows.pieces import Array, Indices, Kernel, Order, arranged, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
 from xlops.windows.rules import WindowRule
 
@@ -81,6 +81,8 @@ class LinearOperator(abc.ABC):
     keeps_constants: Keeps = False
     # Whether it changes nothing at all.
     is_identity: ClassVar[bool] = False
+    # Orders of dims that it gives its results, forward and adjoint; None: by `placed`.
+    layouts: tuple[Order | None, Order | None] = (None, None)
     # Whether its range has been somebody's domain, and so knows its labels best.
     _gives_back: ClassVar[bool] = False
 
@@ -341,7 +343,8 @@ class LinearOperator(abc.ABC):
                 taken = given[column] if isinstance(given, dict) else given
                 side = self.domain
                 consumed = side[column] if isinstance(side, Blocks) else side
-                array = array.ordered(placed(taken.dims, consumed.sizes, space.sizes))
+                dims = placed(taken.dims, consumed.sizes, space.sizes)
+                array = array.ordered(arranged(dims, self.layouts[0]))
             if engine.shares_memory(array, given):  # no result is a window on the input
                 array = Array(array.data.copy(), array.dims)
             if known is not None:

@@ -224,18 +224,20 @@ def _windows(node: Node, split: Mapping[Hashable, str]) -> dict[Hashable, str]:
     result: dict[Hashable, str] = {}
     middle = {d: slice(n // 2, n // 2 + 1) for d, n in node.sizes.items()}
     for source, window in reads(node, middle):
-        for dim, piece in window.items():
-            size = source.sizes[dim]
-            own = middle.get(dim, slice(0, 0))
+        for dim, size in source.sizes.items():
+            piece = window[dim]
+            # A dim that is gone may only have another name now.
+            own = middle.get(dim, slice(size // 2, size // 2 + 1))
+            made = node.sizes.get(dim, size)
             before, after = own.start - piece.start, piece.stop - own.stop
             if dim in split:
                 result[dim] = split[dim]
-            elif dim not in node.sizes or (piece.stop - piece.start == size > 1):
+            elif piece.stop - piece.start == size > (1 if dim in node.sizes else 0):
                 result[dim] = "whole"
-            elif node.sizes[dim] == size and (before > 0 or after > 0):
+            elif made == size and (before > 0 or after > 0):
                 text = f"halo {max(before, 0)} + {max(after, 0)}"
                 result[dim] = max(result.get(dim, ""), text)
-            elif node.sizes[dim] != size:
+            elif made != size:
                 result.setdefault(dim, "selection")
     return result
 
@@ -266,8 +268,8 @@ def chunks_for(plan: Plan, source: Source, limit: int = CHUNK_BYTES) -> dict[Has
         for found, window in reads(end, middle):
             if found is source:
                 for dim in source.dims:
-                    whole = dim not in end.sizes or reach[dim] >= source.sizes[dim] - 1
                     needed = window[dim].stop - window[dim].start - 1
+                    whole = reach.get(dim, needed) >= source.sizes[dim] - 1
                     extra[dim] = max(extra[dim], source.sizes[dim] if whole else needed)
     sizes = dict(source.sizes)
     for dim in sorted(source.dims, key=lambda d: extra[d] / source.sizes[d]):

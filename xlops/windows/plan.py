@@ -25,8 +25,10 @@ from xlops.windows.pieces import (
     Chunks,
     Kernel,
     NDArray,
+    Order,
     Sizes,
     Window,
+    arranged,
     floating,
     of_kind,
     placed,
@@ -86,6 +88,9 @@ class Step:
         that.
     places : tuple of mapping
         For errors, both sides: what says by dim where a piece lies.
+    layouts : tuple of Order or None
+        The order of dims of what comes out, forward and adjoint; None for that which
+        `placed` gives.
     """
 
     name: str
@@ -103,6 +108,7 @@ class Step:
     threaded: bool = False
     blas: bool = False
     places: tuple[Places, Places] = ({}, {})
+    layouts: tuple[Order | None, Order | None] = (None, None)
 
     def sides(self, adjoint: bool) -> tuple[Sizes, Sizes]:
         """Sizes going in and coming out."""
@@ -213,7 +219,7 @@ class Apply(Node):
                 "rename that dim of the data"
             )
         self.step, self.adjoint, self.child, self.factor = step, adjoint, child, factor
-        self.dims = placed(child.dims, given, made)
+        self.dims = arranged(placed(child.dims, given, made), step.layouts[adjoint])
         self.sizes = {d: made[d] if d in made else child.sizes[d] for d in self.dims}
         self.inner_dtype, self.dtype = step.dtypes(child.dtype, adjoint)
         if factor != 1.0:
