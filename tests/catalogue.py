@@ -150,6 +150,32 @@ def grid(d: xr.DataArray, rows: int) -> scipy.sparse.sparray:
     return scipy.sparse.random_array((rows, d.size), density=0.2, rng=5, format="csc")
 
 
+def difference(x: np.ndarray) -> np.ndarray:
+    """Each sample of the last axis less half of the one before: for any leading axes."""
+    y = x.copy()
+    y[..., 1:] -= 0.5 * x[..., :-1]
+    return y
+
+
+def difference_adjoint(y: np.ndarray) -> np.ndarray:
+    x = y.copy()
+    x[..., :-1] -= 0.5 * y[..., 1:]
+    return x
+
+
+def mixed(x: np.ndarray) -> np.ndarray:
+    """A matrix along the axis before the last one, differences along the last one."""
+    return np.einsum("...ot,os->...ts", difference(x), mixing(x.shape[-2]))
+
+
+def mixed_adjoint(y: np.ndarray) -> np.ndarray:
+    return difference_adjoint(np.einsum("...ts,os->...ot", y, mixing(y.shape[-1])))
+
+
+def mixing(n: int) -> np.ndarray:
+    return np.cos(np.outer(np.arange(1, n + 1), np.arange(n)))
+
+
 def band(d: xr.DataArray, **kwargs: object) -> xl.LinearOperator:
     """A filter in the Fourier domain."""
     F = FFT(d.time, **kwargs)
@@ -193,6 +219,9 @@ POINTWISE = [
     Entry("diagonal, lazy, two dims", lambda d: xl.Diagonal(lazy(C(d, "time", "depth")))),
     Entry("mask", lambda d: xl.Mask(W(d, "time") > 0), tasks=2, integers="always"),
     Entry("mask, all dims", lambda d: xl.Mask(d > 0), tasks=2, integers="always"),
+    Entry("real part", lambda d: xl.Real(d.time), tasks=1),
+    Entry("imaginary part", lambda d: xl.Imag(d.depth, d.time), tasks=1),
+    Entry("conjugate", xl.Conj, tasks=1),
     Entry("mask, lazy", lambda d: xl.Mask(lazy(d[0] > 0)), integers="always"),
 ]
 
@@ -248,6 +277,63 @@ ARRANGEMENT = [
         "pad, two dims",
         lambda d: xl.Pad(d.depth, d.time, pad=((1, 2), (0, 3))),
         integers="always",
+    ),
+]
+
+LAYOUT = [
+    Entry("rename", lambda d: xl.Rename(d.time, "lag"), "months", 1, "always"),
+    Entry(
+        "rename two dims",
+        lambda d: xl.Rename(d, {"time": "lag", "offset": "time"}),
+        tasks=1,
+        integers="always",
+    ),
+    Entry(
+        "rename each other",
+        lambda d: xl.Rename(d, {"time": "offset", "offset": "time"}),
+        tasks=1,
+        integers="always",
+    ),
+    Entry(
+        "transpose", lambda d: xl.Transpose(d, "depth", ..., "time"), "uneven", 1, "always"
+    ),
+    Entry(
+        "transpose two dims",
+        lambda d: xl.Transpose(d[:, 0], "depth", "time"),
+        tasks=1,
+        integers="always",
+    ),
+]
+
+FUNCTIONS = [
+    Entry(
+        "function",
+        lambda d: xl.FunctionOperator(
+            difference, difference_adjoint, domain=d.time, units="m"
+        ),
+        tasks=5,
+    ),
+    Entry(
+        "function with a halo",
+        lambda d: xl.FunctionOperator(
+            difference, difference_adjoint, domain=(d.depth, d.time), halo={"time": (1, 0)}
+        ),
+        tasks=3,
+    ),
+    Entry(
+        "function of samples",
+        lambda d: xl.FunctionOperator(np.negative, np.negative, domain=d.time, halo=0),
+        tasks=1,
+    ),
+    Entry(
+        "function, one dim whole, one with a halo",
+        lambda d: xl.FunctionOperator(
+            mixed,
+            mixed_adjoint,
+            domain=(d.offset, d.time),
+            range=(d.time, d.offset.rename(offset="station", receiver="code").station),
+            halo={"time": (1, 0)},
+        ),
     ),
 ]
 
@@ -370,10 +456,12 @@ ELEMENTARY = [
     *SELECTION,
     *DERIVATIVES,
     *ARRANGEMENT,
+    *LAYOUT,
     *INTEGRALS,
     *SMOOTHING,
     *FOURIER,
     *MATRICES,
+    *FUNCTIONS,
 ]
 
 ADJOINTS = [
@@ -400,6 +488,18 @@ PRODUCTS = [
     Entry("total", lambda d: xl.Sum(d.time) @ xl.Diagonal(W(d, "depth", "time"))),
     Entry("total of two dims", lambda d: xl.Sum(d.depth, d.time) @ xl.Mask(d > 0)),
     Entry("power", lambda d: D1(d.time, "backward") ** 3),
+    Entry(
+        "product of functions",
+        lambda d: (
+            xl.FunctionOperator(difference, difference_adjoint, domain=d.time, halo=1)
+            @ D1(d.time)
+        ),
+    ),
+    Entry("product with other names", lambda d: D1(d.depth) @ xl.Rename(d.time, "lag")),
+    Entry(
+        "real part of filter",
+        lambda d: xl.Real(d.time) @ xl.Conj(d.time) @ band(d, nfft=16),
+    ),
     Entry("power of 0", lambda d: D1(d.time) ** 0, integers="always"),
     Entry("power of product", lambda d: (D1(d.time) @ D1(d.depth)) ** 2),
 ]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xlops.kernels.band import Band
 from xlops.kernels.scan import scan, total
-from xlops.kernels.stencil import Band, apply, star
+from xlops.kernels.stencil import apply, star
 from xlops.kernels.vectors import axpy, dot
 
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]

@@ -11,7 +11,7 @@ import pytest
 
 import xlops as xl
 from tests.steps import Reference, plans, window
-from xlops.kernels.stencil import Band
+from xlops.kernels.band import Band
 from xlops.windows.banded import Banded
 from xlops.windows.pieces import Array, Block, full
 from xlops.windows.plan import (

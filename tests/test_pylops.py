@@ -385,3 +385,39 @@ def test_fft_is_the_fourier_sum_of_its_labels(n, step, nfft):
     assert len(f) == nfft // 2 + 1
     isometric = xl.FFT(x.t, max(n, nfft), real=True) @ x
     np.testing.assert_allclose(np.linalg.norm(isometric), np.linalg.norm(x), rtol=1e-14)
+
+
+@in_chunks
+@pytest.mark.parametrize("name", ["Real", "Imag", "Conj"])
+@pytest.mark.parametrize("named", [True, False], ids=["dims", "any dims"])
+def test_parts_of_complex_values(cube, name, named, chunks):
+    rng = np.random.default_rng(9)
+    x = cube + 1j * cube.copy(data=rng.standard_normal(SHAPE))
+    P = getattr(pylops, name)(SHAPE, dtype="complex128")
+    A = getattr(xl, name)(*([cube] if named else []))
+    assert A.clinear is P.clinear is False
+    y = A @ cut(x, "time", chunks)
+    agree(y, (P @ x.values.ravel()).reshape(SHAPE))
+    assert y.dtype.kind == ("c" if name == "Conj" else "f")
+    back = A.H @ cut(y.compute(), "time", chunks)
+    agree(back, (P.H @ y.values.ravel()).reshape(SHAPE))
+    assert back.dtype == np.complex128
+    again = (A @ cut(x.astype("complex64"), "time", chunks)).dtype
+    assert again == ("complex64" if name == "Conj" else "float32")
+
+
+def test_parts_as_terms_of_products(cube):
+    """A real-valued modelling of complex data, and its adjoint for Re<.,.>."""
+    rng = np.random.default_rng(4)
+    weights = cube + 1j * cube.copy(data=rng.standard_normal(SHAPE))
+    D = xl.Diagonal(weights)
+    PD = pylops.Diagonal(weights.values.ravel(), dtype="complex128")
+    x = weights.copy(data=rng.standard_normal(SHAPE) + 1j)
+    for name in ("Real", "Imag", "Conj"):
+        A = getattr(xl, name)() @ D
+        P = getattr(pylops, name)(PD.shape[0], dtype="complex128") @ PD
+        agree(A @ x, (P @ x.values.ravel()).reshape(SHAPE))
+        y = A @ x
+        agree(A.H @ y, (P.H @ y.values.ravel()).reshape(SHAPE))
+        assert xl.dottest(A)
+        assert not A.clinear

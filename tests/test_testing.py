@@ -1,7 +1,10 @@
 """The checks for operators find what is wrong with bad ones."""
 
 import functools
+import subprocess
+import sys
 
+import hypothesis
 import numpy as np
 import pytest
 import xarray as xr
@@ -353,3 +356,238 @@ def test_inputs_are_left_alone(x):
     xl.dottest(xl.FirstDerivative(x.time), like=x)
     xl.testing.assert_linear(xl.FirstDerivative(x.time), like=x)
     xr.testing.assert_identical(x, before)
+
+
+# --- all properties at once -----------------------------------------------------------
+
+
+def test_good_operators_have_all_properties(x):
+    for A in good(x):
+        if not isinstance(A, Elementary) or A.name != "suspect":  # tokens of local partials
+            xl.testing.assert_operator(A)
+            xl.testing.assert_operator(A.H, like=x, seed=1)
+
+
+def faulty(x, what, forward=same, adjoint=same, **kwargs):
+    with pytest.raises(AssertionError, match=what) as caught:
+        xl.testing.assert_operator(on_time(x, forward, adjoint, **kwargs))
+    assert "suspect" in str(caught.value)
+    assert len(str(caught.value)) < 700
+    return str(caught.value)
+
+
+def in_pieces(block, out):
+    """Depends on where pieces are cut."""
+    out[...] = block.data * (1 + (block.want["time"].start > 0))
+
+
+def test_what_depends_on_chunks_is_found(x):
+    message = faulty(x, "other values", in_pieces, in_pieces)
+    assert "than on NumPy" in message
+    assert "float64 over" in message
+
+
+def test_wrong_adjoints_and_what_is_not_linear_are_found_too(x):
+    faulty(x, "dot test", adjoint=functools.partial(times, 3.0))
+    faulty(x, "not linear", plus_one)
+
+
+def single(block, out):
+    out[...] = block.data.astype("float32")
+
+
+def test_lost_precision_is_found(x):
+    faulty(x, "dot test|not linear", single)
+
+
+class Suspect(Scaled):
+    """An operator that is changed in one respect."""
+
+    def __init__(self, operator):
+        super().__init__(operator, 1.0)
+        self.name = "suspect"
+
+
+class WithOtherResult(Suspect):
+    def apply(self, x):
+        return self.change(super().apply(x))
+
+
+class Double(WithOtherResult):
+    def change(self, y):
+        return y.astype("complex128" if y.dtype.kind == "c" else "float64")
+
+
+class Complex(WithOtherResult):
+    def change(self, y):
+        return y + 0j
+
+
+class Computed(WithOtherResult):
+    def change(self, y):
+        return y.compute()
+
+
+class Nameless(WithOtherResult):
+    def change(self, y):
+        return y.rename(None)
+
+
+class WithoutBatch(WithOtherResult):
+    def change(self, y):
+        return y.drop_vars([n for n, c in y.coords.items() if "time" not in c.dims])
+
+
+class InPlace(Suspect):
+    def apply(self, x):
+        y = super().apply(x)
+        if isinstance(x.data, np.ndarray):
+            x.data[...] *= 2
+        return y
+
+
+class View(Suspect):
+    def apply(self, x):
+        y = super().apply(x)
+        return x.copy(deep=False) if isinstance(x.data, np.ndarray) else y
+
+
+class Forgetful(Suspect):
+    @property
+    def token(self):
+        return str(id(self))
+
+    def __eq__(self, other):
+        return self is other
+
+    def __hash__(self):
+        return id(self)
+
+
+class Stuck(Suspect):
+    def __init__(self, operator):
+        super().__init__(operator)
+        self.kernel = lambda x: x
+
+
+class TooMany(Suspect):
+    def explain(self, x):
+        return Suspect.explain(Suspect(xl.Identity(x)), x.chunk(time=1))
+
+
+FAULTS = {
+    Double: "makes float64 of float32",
+    Computed: "not lazy: it computes",
+    Nameless: "loses the name",
+    WithoutBatch: "loses the label",
+    InPlace: "not linear|dot test|changes its input",
+    View: "changes its input, or gives it back",
+    Forgetful: "another operator after pickling",
+    Stuck: "does not pickle",
+    TooMany: "explains",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_faults_are_found(x, fault):
+    A = fault(xl.Identity(x.time))
+    with pytest.raises(AssertionError, match=FAULTS[fault]) as caught:
+        xl.testing.assert_operator(A)
+    assert "suspect" in str(caught.value)
+
+
+def test_values_said_to_be_real_are_real(x):
+    A = Complex(xl.FFT(x.time, real=True).H)
+    with pytest.raises(AssertionError, match="its values are real"):
+        xl.testing.assert_operator(A)
+
+
+def test_few_tasks_are_demanded(x):
+    D = xl.FirstDerivative(x.time)
+    xl.testing.assert_operator(D, tasks=3)
+    with pytest.raises(AssertionError, match=r"takes \d+ tasks for \d+ chunks"):
+        xl.testing.assert_operator(D, tasks=1)
+
+
+def test_only_operators_have_properties(x):
+    with pytest.raises(xl.DTypeError, match="assert_operator checks an operator"):
+        xl.testing.assert_operator(x)
+
+
+# --- strategies -----------------------------------------------------------------------
+
+FEW = hypothesis.settings(max_examples=60, database=None, derandomize=True, deadline=None)
+
+
+def drawn(strategy):
+    found = []
+
+    @FEW
+    @hypothesis.given(strategy)
+    def collect(value):
+        found.append(value)
+
+    collect()
+    return found
+
+
+def test_members_are_members_of_all_kinds(x):
+    space = xl.Space.of(x.time)
+    found = drawn(xl.testing.members(space))
+    for one in found:
+        assert space.matches(xl.Space.of(one.isel({d: 0 for d in one.dims if d != "time"})))
+        assert one.coords["day"].identical(
+            x.coords["day"].drop_vars("trace", errors="ignore")
+        )
+    assert {one.ndim for one in found} == {1, 2, 3}
+    assert {one.dtype.name for one in found} == {
+        "float64",
+        "float32",
+        "complex128",
+        "complex64",
+    }
+    assert {one.chunks is None for one in found} == {True, False}
+    assert len({one.dims for one in found}) > 6
+    assert len({one.chunks for one in found}) > 6
+
+
+def test_members_as_asked(x):
+    space = xl.Space.of(x.time)
+    found = drawn(xl.testing.members(space, like=x, dtypes=["int16"], lazy=True))
+    assert {one.dims for one in found} == {
+        ("time",),
+        ("time", "trace"),
+        ("trace", "time"),
+    }
+    for one in found:
+        assert one.dtype == np.int16
+        assert one.chunks is not None
+        if "trace" in one.dims:
+            assert one.coords["trace"].variable.identical(x.coords["trace"].variable)
+    real = xl.Space.of(x.time, kind="real")
+    assert {one.dtype.kind for one in drawn(xl.testing.members(real))} == {"f"}
+
+
+def test_members_of_blocks(x):
+    stack = xl.VStack(
+        {"a": xl.FirstDerivative(x.time), "b": xl.Restriction(x.time, [1, 3])}
+    )
+    shots = xr.DataArray(np.zeros(2), dims="shot")
+    found = drawn(xl.testing.members(stack.range, like=shots))
+    for blocks in found:
+        assert list(blocks) == ["a", "b"]
+        assert set(blocks["a"].dims) == set(blocks["b"].dims)
+    adjoint = stack.H
+    assert all(
+        set((adjoint @ blocks).dims) == set(blocks["a"].dims) for blocks in found[:9]
+    )
+
+
+def test_members_of_spaces_only(x):
+    with pytest.raises(xl.DTypeError, match="a space"):
+        xl.testing.members(x)
+
+
+def test_hypothesis_is_loaded_when_it_is_used():
+    code = "import sys, xlops; assert 'hypothesis' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,8 @@
 """Labeled linear operators on xarray and Dask."""
 
-from xlops import accessor, testing
+from xlops import accessor, extend, testing
 from xlops.errors import (
+    AdjointError,
     ArgumentError,
     ChunkError,
     DataError,
@@ -24,9 +25,11 @@ from xlops.operators.derivative import (
     SecondDerivative,
 )
 from xlops.operators.fourier import FFT, FFT2D, FFTND
+from xlops.operators.function import FunctionOperator
 from xlops.operators.integration import CausalIntegration
+from xlops.operators.layout import Rename, Transpose
 from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
-from xlops.operators.pointwise import Diagonal, Identity, Mask, Zero
+from xlops.operators.pointwise import Conj, Diagonal, Identity, Imag, Mask, Real, Zero
 from xlops.operators.selection import Restriction
 from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
 from xlops.options import set_options
@@ -46,6 +49,7 @@ __all__ = [
     "FFT",
     "FFT2D",
     "FFTND",
+    "AdjointError",
     "ArgumentError",
     "Block",
     "BlockDiag",
@@ -53,6 +57,7 @@ __all__ = [
     "CausalIntegration",
     "ChunkError",
     "Concat",
+    "Conj",
     "Convolve1D",
     "ConvolveND",
     "DTypeError",
@@ -62,16 +67,20 @@ __all__ = [
     "FirstDerivative",
     "Flip",
     "Fredholm1",
+    "FunctionOperator",
     "Gradient",
     "HStack",
     "Identity",
+    "Imag",
     "LabelError",
     "Laplacian",
     "LinearOperator",
     "Mask",
     "MatrixMult",
     "Pad",
+    "Real",
     "Reason",
+    "Rename",
     "Restriction",
     "Roll",
     "SecondDerivative",
@@ -82,6 +91,7 @@ __all__ = [
     "Space",
     "Status",
     "Sum",
+    "Transpose",
     "UnitError",
     "UnitWarning",
     "VStack",
@@ -92,6 +102,7 @@ __all__ = [
     "cg",
     "cgls",
     "dottest",
+    "extend",
     "open",
     "regularized_inversion",
     "save",

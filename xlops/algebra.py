@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import numbers
@@ -14,7 +15,15 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.axis import Axis
-from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
+from xlops.errors import (
+    AdjointError,
+    ArgumentError,
+    DTypeError,
+    LabelError,
+    UnitError,
+    listed,
+    shown,
+)
 from xlops.gains import Gains
 from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, LinearOperator, offered
@@ -42,6 +51,7 @@ class Adjoint(LinearOperator):
         self.gain = gain if isinstance(gain, Gain) else gain.transposed
         self.clinear = operator.clinear
         self.traits = operator.traits
+        self.layouts = operator.layouts[::-1]
         self.keeps_constants = (
             operator.keeps_constants is True and "symmetric" in self.traits
         )
@@ -105,6 +115,8 @@ class Product(LinearOperator):
         self.domain, self.range = _composed(outer, inner)
         self.gain = _composed_gain(outer, inner)
         self.clinear = outer.clinear and inner.clinear
+        # The factor that gives the result decides.
+        self.layouts = (outer.layouts[0], inner.layouts[1])
         kept = {
             row: outer.keeps(row) and all(map(inner.keeps, outer.gains.into(row)))
             for row in outer.gains.rows
@@ -133,7 +145,13 @@ class Product(LinearOperator):
 
     def _carry(self, coords: Coords, adjoint: bool) -> Coords:
         first, second = (self.outer, self.inner) if adjoint else (self.inner, self.outer)
-        return second._carry(first._carry(coords, adjoint), adjoint)
+        between = first._carry(coords, adjoint)
+        if not adjoint and first._gives_back and isinstance(between, Layout):
+            # Auxiliary coordinates that the data have under names of its own are gone.
+            own = first.range.names if isinstance(first.range, Space) else frozenset()
+            gone = own.intersection(between.variables).difference(between.indexes)
+            between = between.without(gone)
+        return second._carry(between, adjoint)
 
 
 def _token_of_product(operator: LinearOperator) -> str:
@@ -150,10 +168,10 @@ def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
 
 def _is_mirrored(factors: Sequence[LinearOperator]) -> bool:
     """Whether a chain reads ``A.H … B.H @ B … A``, or has one more in the middle."""
-    return all(
-        one == other.H
-        for one, other in zip(factors[: len(factors) // 2], reversed(factors), strict=False)
-    )
+    halves = zip(factors[: len(factors) // 2], reversed(factors), strict=False)
+    with contextlib.suppress(AdjointError):
+        return all(one == other.H for one, other in halves)
+    return False
 
 
 def _composed(
@@ -500,7 +518,7 @@ class Conjugate(LinearOperator):
         self.domain, self.range = operator.domain, operator.range
         self.name = f"{bracketed(operator)}.conj()"
         self.gain, self.clinear = operator.gain, operator.clinear
-        self.traits = operator.traits
+        self.traits, self.layouts = operator.traits, operator.layouts
         self.keeps_constants = operator.keeps_constants
         # The very way that the operator labels its results.
         self._gives_back = operator._gives_back  # type: ignore[misc]
@@ -594,6 +612,7 @@ class Scaled(LinearOperator):
             operator, number = self.operator, self.number
         self.domain, self.range = operator.domain, operator.range
         self.clinear = operator.clinear
+        self.layouts = operator.layouts
         self.traits = operator.traits - {"unitary"}
         if isinstance(number, complex):
             self.domain, self.range = _complex(self.domain), _complex(self.range, True)

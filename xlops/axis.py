@@ -17,12 +17,15 @@ import xarray as xr
 from xlops.errors import LabelError
 from xlops.units import ONE, Gain, same
 
-__all__ = ["Axis"]
+__all__ = ["Axis", "Place"]
 
 # Steps agree within this part of the step: the axis is regular.
 REGULAR = 1e-6
 # Jitter of stored floats, which operators that need regular sampling put up with.
 JITTER = 1e-3
+
+# Labels that travel to other processes for the sake of errors.
+MANY = 1024
 
 
 class Axis:
@@ -285,6 +288,15 @@ class Axis:
             return str(at)
         return _label(self.labels.values[at])
 
+    def within(self, piece: slice) -> str:
+        """The labels of a piece: ``time 0.2 … 0.396 s [50:100]``."""
+        at = f"[{piece.start}:{piece.stop}]"
+        if self.labels is None or piece.stop <= piece.start:
+            return f"{self.dim} {at}"
+        unit = "" if self._text_units is None else f" {self._text_units}"
+        ends = dict.fromkeys((self._shown(piece.start), self._shown(piece.stop - 1)))
+        return f"{self.dim} {' … '.join(ends)}{unit} {at}"
+
     def __str__(self) -> str:
         if self.labels is None:
             return f"{self.size} samples"
@@ -307,6 +319,44 @@ class Axis:
 
     def __repr__(self) -> str:
         return f"<Axis {self.dim}: {self}>"
+
+
+class Place:
+    """Says where pieces of an axis lie, for errors; travels light.
+
+    Parameters
+    ----------
+    axis : Axis
+        The axis. On the way to another process even labels become two numbers, and many
+        uneven ones stay behind.
+    """
+
+    __slots__ = ("_axis",)
+
+    def __init__(self, axis: Axis) -> None:
+        self._axis = axis
+
+    def __call__(self, piece: slice) -> str:
+        """The labels of a piece, in words."""
+        return self._axis.within(piece)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        axis = self._axis
+        labels = axis.labels
+        if labels is None or axis.size <= MANY:
+            return Place, (axis,)
+        units = {k: v for k, v in labels.attrs.items() if k == "units"}
+        if labels.dtype.kind not in "if" or not axis.is_regular:
+            return Place, (Axis(axis.dim, axis.size, None),)
+        ends = labels.values[[0, -1]].tolist()
+        return _even_place, (axis.dim, axis.size, *ends, units)
+
+
+def _even_place(
+    dim: Hashable, size: int, first: float, last: float, attrs: dict[Hashable, Any]
+) -> Place:
+    labels = xr.Variable(dim, np.linspace(first, last, size), attrs)
+    return Place(Axis(dim, size, labels))
 
 
 def _is_cftime(labels: xr.Variable) -> bool:

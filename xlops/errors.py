@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Hashable, Iterable, Sized
 
 __all__ = [
+    "AdjointError",
     "ArgumentError",
     "ChunkError",
     "DTypeError",
@@ -48,6 +49,10 @@ class DataError(XlopsError, ValueError):
 
 class ArgumentError(XlopsError, ValueError):
     """A parameter with a value that it cannot take."""
+
+
+class AdjointError(XlopsError, NotImplementedError):
+    """The adjoint of an operator that has none."""
 
 
 class FileError(XlopsError, OSError):

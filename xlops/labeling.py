@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from xlops import units
-from xlops.axis import Axis
+from xlops.axis import Axis, Place
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.space import Blocks, Layout, Space
@@ -51,6 +52,13 @@ class Labels:
         self.dims = x.dims
         self.shape = x.shape
         self.layout = Layout.of(x.coords)
+
+    @functools.cached_property
+    def places(self) -> dict[Hashable, Place]:
+        """What says in errors where a piece lies, by dim."""
+        variables = self.layout.variables
+        sizes = zip(self.dims, self.shape, strict=True)
+        return {dim: Place(Axis(dim, n, variables.get(dim))) for dim, n in sizes}
 
 
 @dataclasses.dataclass(frozen=True)

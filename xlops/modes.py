@@ -40,6 +40,7 @@ class InMode(LinearOperator):
         self.name, self.gain = operator.name, operator.gain
         self.clinear, self.traits = operator.clinear, operator.traits
         self.keeps_constants = operator.keeps_constants
+        self.layouts = operator.layouts
         # The very way that the operator labels its results.
         self._gives_back = operator._gives_back  # type: ignore[misc]
 

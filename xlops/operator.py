@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -17,14 +17,18 @@ from xlops.engine import Explanation, Tree
 from xlops.errors import DTypeError, LabelError, UnitError, listed
 from xlops.gains import Gains
 from xlops.labeling import Memory, Origin, admitted, labeled
+from xlops.notebook.blocks import LabeledBlocks
 from xlops.options import options
 from xlops.space import Blocks, Layout, Space, overlaid, overlay
 from xlops.units import ONE, Gain
-from xlops.windows.pieces import Array, Indices, Kernel, placed
+from xlops.windows.pieces import Array, Indices, Kernel, Order, arranged, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
 from xlops.windows.rules import WindowRule
 
-__all__ = ["Elementary", "LinearOperator"]
+if TYPE_CHECKING:
+    from xlops.notebook.diagram import Diagram
+
+__all__ = ["Elementary", "LinearOperator", "gains_in_words"]
 
 Keeps: TypeAlias = bool | dict[str, bool]
 Coords: TypeAlias = Layout | dict[str, Layout]
@@ -77,6 +81,8 @@ class LinearOperator(abc.ABC):
     keeps_constants: Keeps = False
     # Whether it changes nothing at all.
     is_identity: ClassVar[bool] = False
+    # Orders of dims that it gives its results, forward and adjoint; None: by `placed`.
+    layouts: tuple[Order | None, Order | None] = (None, None)
     # Whether its range has been somebody's domain, and so knows its labels best.
     _gives_back: ClassVar[bool] = False
 
@@ -104,19 +110,30 @@ class LinearOperator(abc.ABC):
 
     # --- applying -------------------------------------------------------------------
 
-    def _run(self, x: Tree, adjoint: bool) -> Tree:
+    def _run(
+        self, x: Tree, adjoint: bool, origins: Mapping[str, Origin] | None = None
+    ) -> Tree:
         """The operator, or its adjoint, on plain arrays that have been checked."""
-        plan, arrays = self._planned(x, adjoint)
+        plan, arrays = self._planned(x, adjoint, origins)
         return engine.run(plan, arrays)
 
-    def _planned(self, x: Tree, adjoint: bool) -> tuple[Plan, dict[Source, Array]]:
-        """The plan for these arrays, and which source of it stands for which of them."""
+    def _planned(
+        self, x: Tree, adjoint: bool, origins: Mapping[str, Origin] | None = None
+    ) -> tuple[Plan, dict[Source, Array]]:
+        """The plan for these arrays, and which source of it stands for which of them.
+
+        Errors name the labels of the origins, where they are given.
+        """
+
+        def source(array: Array, name: str) -> Source:
+            return Source.of(array, origins[name].labels.places if origins else None)
+
         if isinstance(x, dict):
-            sources = {name: Source.of(array) for name, array in x.items()}
+            sources = {name: source(array, name) for name, array in x.items()}
             arrays = {sources[name]: array for name, array in x.items()}
             return self._plan({**sources}, adjoint), arrays
-        source = Source.of(x)
-        return self._plan(source, adjoint), {source: x}
+        single = source(x, "")
+        return self._plan(single, adjoint), {single: x}
 
     @property
     def units(self) -> Any:
@@ -177,7 +194,7 @@ class LinearOperator(abc.ABC):
         # Labels that do not agree are an error before any work.
         coords = None if known else self._carried(origins)
         with units.one_warning():
-            made = self._run(tree, adjoint=False)
+            made = self._run(tree, False, origins)
             result = self._labeled(made, origins, tree, coords=coords)
         return as_dataset(result) if isinstance(x, xr.Dataset) else result
 
@@ -326,7 +343,8 @@ class LinearOperator(abc.ABC):
                 taken = given[column] if isinstance(given, dict) else given
                 side = self.domain
                 consumed = side[column] if isinstance(side, Blocks) else side
-                array = array.ordered(placed(taken.dims, consumed.sizes, space.sizes))
+                dims = placed(taken.dims, consumed.sizes, space.sizes)
+                array = array.ordered(arranged(dims, self.layouts[0]))
             if engine.shares_memory(array, given):  # no result is a window on the input
                 array = Array(array.data.copy(), array.dims)
             if known is not None:
@@ -346,7 +364,7 @@ class LinearOperator(abc.ABC):
             results = {"": one(result, "")}
         if new is not None:
             self._memory.add(new)
-        return results if isinstance(result, dict) else results[""]
+        return LabeledBlocks(results) if isinstance(result, dict) else results[""]
 
     # --- modes and plans ------------------------------------------------------------
 
@@ -473,7 +491,8 @@ class LinearOperator(abc.ABC):
     def _prepared(self, x: Any) -> tuple[Plan, dict[Source, Array], dict[str, Origin]]:
         """The plan for x, after all checks."""
         tree, origins = self._admitted(x)
-        return (*self._planned(self._in_one_unit(tree, origins), False), origins)
+        tree = self._in_one_unit(tree, origins)
+        return (*self._planned(tree, False, origins), origins)
 
     # --- algebra --------------------------------------------------------------------
 
@@ -613,7 +632,7 @@ class LinearOperator(abc.ABC):
         lines = [f"<{type(self).__name__}> {self}"]
         lines += _side("domain", self.domain)
         lines += ["  range:  same as domain"] if same else _side("range", self.range)
-        lines += [f"  units:  {_gains_in_words(self)}", *self._details()]
+        lines += [f"  units:  {gains_in_words(self)}", *self._details()]
         width = options().display_width
         return "\n".join(
             line if len(line) <= width else f"{line[: width - 1]}…" for line in lines
@@ -623,8 +642,45 @@ class LinearOperator(abc.ABC):
         """Further lines of the repr."""
         return []
 
+    def _repr_html_(self) -> str:
+        from xlops.notebook.operators import operator_page
 
-def _gains_in_words(operator: LinearOperator) -> str:
+        return operator_page(self)
+
+    def visualize(self, x: Any = None) -> Diagram:
+        """A picture of how the operator is put together.
+
+        Parameters
+        ----------
+        x : DataArray, optional
+            Data, as for `apply`: arrows then show their dims and units too. Nothing is
+            computed.
+
+        Returns
+        -------
+        Diagram
+            Notebooks show it; ``.save(path)`` writes an SVG file. Data flow as products
+            are written, from right to left.
+
+        Raises
+        ------
+        LabelError, DTypeError
+            As for `apply`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.ones((4, 6)), dims=("offset", "time"))
+        >>> (xl.FirstDerivative(x.time) @ xl.SecondDerivative(x.offset)).visualize(x)
+        <Diagram of FirstDerivative(time) @ SecondDerivative(offset)>
+        """
+        from xlops.notebook.diagram import Diagram
+
+        return Diagram.of(self, x)
+
+
+def gains_in_words(operator: LinearOperator) -> str:
+    """What an operator does to units, by blocks where it has any."""
     if isinstance(operator.gain, Gain):
         return str(operator.gain)
     both = isinstance(operator.domain, Blocks) and isinstance(operator.range, Blocks)
@@ -753,6 +809,7 @@ class Elementary(LinearOperator):
             "totals": self._totals,
             "threaded": self._threaded,
             "blas": self._blas,
+            "places": (self.domain.places, self.range.places),
         }
         return Step(
             name=self.name,

@@ -50,7 +50,7 @@ def simplified(product: Product) -> LinearOperator:
     if number != 1.0 or result.gain != product.gain:
         result = Scaled(result, number, product.gain)
     same = _alike(result.domain, product.domain) and _alike(result.range, product.range)
-    return result if same else product
+    return result if same and result.layouts == product.layouts else product
 
 
 def _alike(one: Space | Blocks, other: Space | Blocks) -> bool:

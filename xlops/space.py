@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.tokenize import tokenize
 
-from xlops.axis import Axis
+from xlops.axis import Axis, Place
 from xlops.errors import ArgumentError, ChunkError, DTypeError, LabelError, listed, shown
 
 __all__ = ["Blocks", "Kind", "Labeled", "Layout", "Space"]
@@ -217,6 +217,11 @@ class Space:
         """The coordinates as they stand."""
         return Layout.of(self._labels.coords)
 
+    @functools.cached_property
+    def places(self) -> dict[Hashable, Place]:
+        """What says in errors where a piece lies, by dim."""
+        return {dim: Place(axis) for dim, axis in self._axes.items()}
+
     def relabeled(self, coords: Layout) -> Layout:
         """The labels of a result in this space, whose input still had these coordinates.
 
@@ -390,6 +395,11 @@ class Space:
     def __repr__(self) -> str:
         return f"<Space {self}>"
 
+    def _repr_html_(self) -> str:
+        from xlops.markup.spaces import space_page
+
+        return space_page(self)
+
     def __str__(self) -> str:
         return ", ".join(f"{a.dim}: {a}" for a in self._axes.values()) or "no dims"
 
@@ -453,6 +463,11 @@ class Blocks(Mapping[str, Space]):
 
     def __repr__(self) -> str:
         return f"<Blocks {self}>"
+
+    def _repr_html_(self) -> str:
+        from xlops.markup.spaces import blocks_page
+
+        return blocks_page(self)
 
     def __str__(self) -> str:
         return "; ".join(f"{name} ({space})" for name, space in self.items())

@@ -12,8 +12,11 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from xlops.windows.banded import Banded
+from xlops.windows.lines import Lines
 from xlops.windows.pieces import Array, Block, NDArray, Window, shape_of, volume
-from xlops.windows.plan import Apply, Node, Source, Total
+from xlops.windows.plan import Apply, Node, Source, Total, places
+from xlops.windows.weighted import Weighted
 
 __all__ = ["Piece", "Pieces", "Readers", "Scratch", "evaluate"]
 
@@ -145,6 +148,21 @@ class Pieces:
                 return piece.view(window)
         return None
 
+    def along(self, dim: Hashable, window: Window) -> list[tuple[NDArray, int]] | None:
+        """Views that make up a window one after the other along a dim, and their starts.
+
+        None where pieces do not lie so.
+        """
+        found: list[tuple[NDArray, int]] = []
+        at = window[dim].start
+        for piece in sorted(self.pieces, key=lambda piece: piece.extent(dim)):
+            low, high = piece.extent(dim)
+            part = {**window, dim: slice(at, min(high, window[dim].stop))}
+            if low <= at < part[dim].stop and piece.holds(part):
+                found.append((piece.read(part, Scratch()), at))
+                at = part[dim].stop
+        return found if at == window[dim].stop else None
+
 
 def _overlap(piece: Piece, window: Window) -> dict[Hashable, slice] | None:
     shared = {}
@@ -251,6 +269,8 @@ def _apply(
     part: Window,
     carry: NDArray | None,
 ) -> None:
+    if not part and _in_lines(node, want, readers, out, scratch):
+        return
     mark = scratch.mark()
     block = block_of(node, want, readers, scratch, part, carry)
     kernel_dtype = node.step.dtypes(node.child.dtype, node.adjoint)[1]
@@ -259,7 +279,11 @@ def _apply(
     try:
         node.kernel(block, target)
     except Exception as error:
-        where = ", ".join(f"{d} [{p.start}:{p.stop}]" for d, p in block.want.items())
+        words = places(node)
+        where = ", ".join(
+            words[dim](piece) if dim in words else f"{dim} [{piece.start}:{piece.stop}]"
+            for dim, piece in want.items()
+        )
         side = " (adjoint)" if node.adjoint else ""
         error.add_note(f"in the operator {node.step.name}{side}, making {where}")
         raise
@@ -268,6 +292,59 @@ def _apply(
     elif target is not out:
         out[...] = target
     scratch.cut(mark)
+
+
+def _in_lines(
+    node: Apply, want: Window, readers: Readers, out: NDArray, scratch: Scratch
+) -> bool:
+    """Fill `out` with what a chain along one dim makes in one pass; whether it did."""
+    chain = Lines.of(node, 1)
+    if chain is None or not out.size or out.strides[-1] != out.itemsize:
+        return False
+    if chain.steps == 1:
+        # A step alone, only where its input would have to be put together.
+        reader = readers.get(chain.base) if isinstance(chain.base, Source) else None
+        if not isinstance(reader, Pieces) or reader.view(node.needs(want)) is not None:
+            return False
+    from xlops.kernels import lines
+
+    mark = scratch.mark()
+    have, levels = want, []
+    for band, weights in chain.levels[::-1]:
+        weight, start, conjugate = None, 0, False
+        if weights is not None:
+            near = weights.near(have, have)
+            (given,) = weights.step.weights
+            array = _weight(given, near, readers, scratch)
+            weight = Block(out, node.dims, have, have, (array,)).weight()
+            start = have[chain.dim].start if chain.dim in array.dims else 0
+            assert isinstance(weights.kernel, Weighted)
+            conjugate = weights.kernel.conjugate
+        matrix = None
+        if band is not None:
+            assert isinstance(band.kernel, Banded)
+            matrix = band.kernel.scaled(band.factor).terms[0][1]
+            have = band.needs(have)
+        levels.append(lines.Level(matrix, weight, start, conjugate))
+    pieces = _along(chain, have, readers, scratch, lines.PIECES)
+    at = node.dims.index(chain.dim)
+    lines.run(pieces, out, at, want[chain.dim].start, levels[::-1])
+    scratch.cut(mark)
+    return True
+
+
+def _along(
+    chain: Lines, have: Window, readers: Readers, scratch: Scratch, most: int
+) -> list[tuple[NDArray, int]]:
+    """What a chain reads, in pieces along its dim as they are where they are few."""
+    dim, reader = chain.dim, None
+    if isinstance(chain.base, Source):
+        reader = readers[chain.base]
+    if isinstance(reader, Pieces):
+        found = reader.along(dim, have)
+        if found is not None and len(found) <= most:
+            return found
+    return [(piece_of(chain.base, have, readers, scratch), have[dim].start)]
 
 
 def _add(

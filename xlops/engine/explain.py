@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -14,6 +13,7 @@ from xlops.engine.graph import Graphs, Report
 from xlops.engine.run import stages_for
 from xlops.engine.stages import Stage
 from xlops.engine.tiles import Tiles, scratch_bytes, tiles_of
+from xlops.markup import page
 from xlops.windows.pieces import Array, full
 from xlops.windows.plan import Apply, Node, Plan, Source, halo, nodes, reads
 
@@ -118,13 +118,13 @@ class Explanation:
             table.append([*cells, _bytes(row.peak_bytes)])
         return table
 
-    def _summary(self) -> str:
+    def _summary(self) -> list[str]:
         parts = [f"{self.title} on {self.where}"]
         if self.tasks:
             parts += [f"{self.tasks} tasks", f"{_bytes(self.bytes_moved)} moved"]
         if self.units:
             parts.append(self.units)
-        return "; ".join(parts)
+        return parts
 
     def __repr__(self) -> str:
         table = self._cells()
@@ -133,20 +133,14 @@ class Explanation:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             for row in table
         ]
-        return "\n".join([self._summary(), *(line.rstrip() for line in lines)])
+        return "\n".join(["; ".join(self._summary()), *(line.rstrip() for line in lines)])
 
     def _repr_html_(self) -> str:
-        head, *body = self._cells()
-
-        def row(cells: Sequence[str], tag: str) -> str:
-            inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-            return f"<tr>{inner}</tr>"
-
-        rows = "".join(row(cells, "td") for cells in body)
-        return (
-            f"<table><caption>{html.escape(self._summary())}</caption>"
-            f"<thead>{row(head, 'th')}</thead><tbody>{rows}</tbody></table>"
-        )
+        header, *rows = self._cells()
+        facts = [f"on {self.where}", *self._summary()[1:]]
+        shown = (page.span(fact, "faint") for fact in facts)
+        head = page.head("Explanation", self.title, *shown)
+        return page.page(repr(self), head + page.table(header, rows, len(header) - 4))
 
 
 def explain(plan: Plan, arrays: dict[Source, Array], title: str) -> Explanation:
@@ -230,18 +224,20 @@ def _windows(node: Node, split: Mapping[Hashable, str]) -> dict[Hashable, str]:
     result: dict[Hashable, str] = {}
     middle = {d: slice(n // 2, n // 2 + 1) for d, n in node.sizes.items()}
     for source, window in reads(node, middle):
-        for dim, piece in window.items():
-            size = source.sizes[dim]
-            own = middle.get(dim, slice(0, 0))
+        for dim, size in source.sizes.items():
+            piece = window[dim]
+            # A dim that is gone may only have another name now.
+            own = middle.get(dim, slice(size // 2, size // 2 + 1))
+            made = node.sizes.get(dim, size)
             before, after = own.start - piece.start, piece.stop - own.stop
             if dim in split:
                 result[dim] = split[dim]
-            elif dim not in node.sizes or (piece.stop - piece.start == size > 1):
+            elif piece.stop - piece.start == size > (1 if dim in node.sizes else 0):
                 result[dim] = "whole"
-            elif node.sizes[dim] == size and (before > 0 or after > 0):
+            elif made == size and (before > 0 or after > 0):
                 text = f"halo {max(before, 0)} + {max(after, 0)}"
                 result[dim] = max(result.get(dim, ""), text)
-            elif node.sizes[dim] != size:
+            elif made != size:
                 result.setdefault(dim, "selection")
     return result
 
@@ -272,8 +268,8 @@ def chunks_for(plan: Plan, source: Source, limit: int = CHUNK_BYTES) -> dict[Has
         for found, window in reads(end, middle):
             if found is source:
                 for dim in source.dims:
-                    whole = dim not in end.sizes or reach[dim] >= source.sizes[dim] - 1
                     needed = window[dim].stop - window[dim].start - 1
+                    whole = reach.get(dim, needed) >= source.sizes[dim] - 1
                     extra[dim] = max(extra[dim], source.sizes[dim] if whole else needed)
     sizes = dict(source.sizes)
     for dim in sorted(source.dims, key=lambda d: extra[d] / source.sizes[d]):

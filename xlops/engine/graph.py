@@ -107,6 +107,7 @@ class Graphs(Stages):
         super().__init__(arrays)
         self.reports: list[Report] = []
         self._pending: dict[Source, Report] = {}
+        self._rechunked: set[str] = set()
 
     def prepared(self, stage: Stage, alone: bool = False) -> Stage | None:
         """The stage with all on Dask, and in one piece where a step needs that."""
@@ -170,8 +171,10 @@ class Graphs(Stages):
             for node in nodes(top):
                 if isinstance(node, Source) and node in arrays and node not in new:
                     array = in_one_piece(arrays[node], dims)
-                    new[node] = Source.of(array)
-                    if array.data.name != arrays[node].data.name:
+                    new[node] = Source.of(array, node.places)
+                    known = {arrays[node].data.name, *self._rechunked}
+                    if array.data.name not in known:
+                        self._rechunked.add(array.data.name)
                         report = _report_rechunk(arrays[node], array, cut)
                         self._pending[new[node]] = report
                     arrays[new[node]] = array

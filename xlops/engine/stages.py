@@ -11,7 +11,7 @@ import collections
 import dataclasses
 
 from xlops.windows.pieces import Array
-from xlops.windows.plan import Apply, Node, Plan, Source, nodes, replaced
+from xlops.windows.plan import Apply, Node, Plan, Source, nodes, places, replaced
 
 __all__ = ["Stage", "Stages"]
 
@@ -84,7 +84,7 @@ class Stages(abc.ABC):
         if isinstance(stage.node, Source):
             return stage
         array = self._kept(stage)
-        source = Source.of(array)
+        source = Source.of(array, places(stage.node))
         return Stage(source, {source: array})
 
     def _kept(self, stage: Stage) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Readers, Scratch, evaluate
 from xlops.engine.stages import Stage, Stages
+from xlops.windows.lines import Lines
 from xlops.windows.pieces import Array, NDArray, Window, full, volume
 from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
 from xlops.windows.rules import Stencil
@@ -122,10 +123,12 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     """
     sizes = {dim: want[dim].stop - want[dim].start for dim in node.dims}
     fixed = uncut(node)
-    streams = not fixed and reads_sources(node)
+    chain = Lines.of(node)
+    in_lines = chain is not None and chain.streams
+    streams = in_lines or (not fixed and reads_sources(node))
     # What sources are read twice costs little, what is computed twice does.
     extra = halo(node)
-    if streams and not _works_on_halo(node):
+    if streams and not in_lines and not _works_on_halo(node):
         extra = dict.fromkeys(node.dims, 0)
     item = max(n.dtype.itemsize for n in nodes(node))
     whole = math.prod(sizes.values()) * item
@@ -187,6 +190,9 @@ def scratch_bytes(node: Node, want: Window) -> int:
     """Bytes of the results on the way to a piece."""
     if isinstance(node, Source) or not volume(want, node.dims):
         return 0
+    chain = Lines.of(node)
+    if chain is not None and chain.streams:
+        return 0  # but for some lines
     have = node.needs(want)
 
     def kept(child: Node) -> int:

@@ -1,4 +1,4 @@
-"""Banded matrices along axes, and their sums in one pass over memory.
+"""Sums of banded matrices along axes, in one pass over memory.
 
 A run of memory is made at a time: the taps (distance in memory, weight) of all bands are
 collected, then the run is the sum of its taps. Taps are the same for all of a run, so
@@ -16,11 +16,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Band", "apply", "star"]
+from xlops.kernels.band import Band, Flags
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
+__all__ = ["apply", "star"]
 
 # Bytes of one run: it stays in the L1 cache where its taps are more than one loop takes.
 _RUN = 1 << 15
@@ -30,291 +28,10 @@ _FAR = 1 << 23
 _WIDE = 24
 
 
-class Band:
-    """A banded n × n matrix: ``y[i] = Σ_w coefficients[w, i] x[i + offsets[w]]``.
-
-    Rows [first, last) use the same diagonals, and are all alike on even axes: then only
-    the rows at the ends are tables, whatever n is.
-
-    Parameters
-    ----------
-    offsets : array of int
-        The diagonals, each once.
-    coefficients : array of float
-        Their entries by row, shape (offsets, n).
-    used : array of bool, optional
-        Where rows use a diagonal: what they do not use they do not read, so that NaN
-        there stays out. Without, all that exist.
-
-    Attributes
-    ----------
-    n : int
-        Rows and columns.
-    offsets : ndarray of int
-        The diagonals, ascending.
-    first, last : int
-        The rows inside: all use the same diagonals.
-    inside : ndarray of bool
-        The diagonals that the rows inside use.
-    weights : ndarray of float64 or None
-        Their entries if the rows inside are alike, 0 for diagonals not used there.
-    truncated : bool
-        Whether every row has these weights, for the samples that exist.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xlops.kernels.stencil import Band
-    >>> Band.constant(4, [-1, 1], [-0.5, 0.5]).dense()
-    array([[ 0. ,  0.5,  0. ,  0. ],
-           [-0.5,  0. ,  0.5,  0. ],
-           [ 0. , -0.5,  0. ,  0.5],
-           [ 0. ,  0. , -0.5,  0. ]])
-    """
-
-    n: int
-    offsets: Integers
-    first: int
-    last: int
-    inside: Flags
-    weights: Floats | None
-    truncated: bool
-    # Coefficients and uses by row, of the rows before `first` and from `last` on if the
-    # rows inside are alike, else of all. Made when asked for where truncated.
-    _tables: tuple[Floats, Flags] | None
-    # What kernels take, by dtype and spacing, and by sum: never pickled.
-    _packed: dict[Any, Any]
-
-    def __init__(
-        self,
-        offsets: npt.ArrayLike,
-        coefficients: npt.ArrayLike,
-        used: npt.ArrayLike | None = None,
-    ) -> None:
-        given = np.asarray(offsets, np.intp)
-        order = np.argsort(given)
-        offsets = given[order]
-        entries = np.asarray(coefficients, np.float64)[order]
-        n = entries.shape[1]
-        exist = _exist(n, offsets, np.arange(n))
-        uses = exist if used is None else np.asarray(used, np.bool_)[order] & exist
-        entries = np.where(uses, entries, 0.0)
-        # Rows are compared with the one in the middle.
-        middle = n // 2
-        same = (uses == uses[:, middle : middle + 1]).all(axis=0)
-        alike = same & (entries == entries[:, middle : middle + 1]).all(axis=0)
-        first, last = _around(same, middle)
-        start, stop = _around(alike, middle)
-        inside = uses[:, middle].copy()
-        if 2 * (stop - start) >= last - first:
-            ends = np.r_[0:start, stop:n]
-            tables = (_rows(entries, ends), _rows(uses, ends))
-            weights = entries[:, middle].copy()
-            self._set(n, offsets, (start, stop), inside, weights, tables)
-        else:
-            tables = (np.ascontiguousarray(entries), np.ascontiguousarray(uses))
-            self._set(n, offsets, (first, last), inside, None, tables)
-
-    def _set(
-        self,
-        n: int,
-        offsets: Integers,
-        rows: tuple[int, int],
-        inside: Flags,
-        weights: Floats | None,
-        tables: tuple[Floats, Flags] | None,
-    ) -> Band:
-        self.n, self.offsets = n, offsets
-        # Without rows inside all rows are in the tables.
-        self.first, self.last = rows if rows[0] < rows[1] else (0, 0)
-        self.inside, self.weights = inside, weights
-        self.truncated = tables is None
-        self._tables = tables
-        self._packed = {}
-        return self
-
-    @classmethod
-    def constant(cls, n: int, offsets: npt.ArrayLike, weights: npt.ArrayLike) -> Band:
-        """The same weights in every row, for the samples that exist.
-
-        Parameters
-        ----------
-        n : int
-            Rows and columns.
-        offsets : array of int
-            The diagonals, each once.
-        weights : array of float
-            The entry of each.
-
-        Examples
-        --------
-        >>> from xlops.kernels.stencil import Band
-        >>> Band.constant(3, [0, 1], [1.0, 2.0]).dense()
-        array([[1., 2., 0.],
-               [0., 1., 2.],
-               [0., 0., 1.]])
-        """
-        given = np.asarray(offsets, np.intp)
-        entries = np.asarray(weights, np.float64)
-        order = np.argsort(given)
-        order = order[np.abs(given[order]) < n]
-        offsets = given[order]
-        before, after = _reach(offsets)
-        inside = np.ones(len(offsets), dtype=np.bool_)
-        rows = (before, n - after)
-        return cls.__new__(cls)._set(n, offsets, rows, inside, entries[order], None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tables of truncated bands follow from the weights.
-        tables = None if self.truncated else self._tables
-        return self.__dict__ | {"_packed": {}, "_tables": tables}
-
-    def __repr__(self) -> str:
-        kind = "uneven" if self.weights is None else "even"
-        return f"Band({kind}, {self.n} rows, diagonals {self.offsets.tolist()})"
-
-    @property
-    def reach(self) -> tuple[int, int]:
-        """How many samples before and after it reads."""
-        return _reach(self.offsets)
-
-    @property
-    def tables(self) -> tuple[Floats, Flags]:
-        """Coefficients and uses of the rows that are not alike, shape (offsets, rows)."""
-        if self._tables is None:
-            ends = np.r_[0 : self.first, self.last : self.n]
-            used = _exist(self.n, self.offsets, ends)
-            assert self.weights is not None
-            self._tables = np.where(used, self.weights[:, None], 0.0), used
-        return self._tables
-
-    def rows(self, rows: Integers) -> tuple[Floats, Flags]:
-        """Coefficients and uses of some rows, shape (offsets, rows)."""
-        table, used = self.tables
-        if self.weights is None:
-            return _rows(table, rows), _rows(used, rows)
-        coefficients = np.repeat(self.weights[:, None], len(rows), axis=1)
-        uses = np.repeat(self.inside[:, None], len(rows), axis=1)
-        ends = (rows < self.first) | (rows >= self.last)
-        at = rows[ends]
-        at = np.where(at < self.first, at, at - self.last + self.first)
-        coefficients[:, ends], uses[:, ends] = table[:, at], used[:, at]
-        return coefficients, uses
-
-    @property
-    def transposed(self) -> Band:
-        """The transposed matrix."""
-        found = self._packed.get("transposed")
-        if found is None:
-            found = self._packed["transposed"] = self._transpose()
-        assert isinstance(found, Band)
-        return found
-
-    def _transpose(self) -> Band:
-        n, offsets = self.n, -self.offsets[::-1]
-        new = Band.__new__(Band)
-        weights = None if self.weights is None else self.weights[::-1].copy()
-        inside = self.inside[::-1].copy()
-        before, after = self.reach
-        first, last = min(n, self.first + after), max(0, self.last - before)
-        if self.truncated:
-            return new._set(n, offsets, (after, n - before), inside, weights, None)
-        if first >= last:
-            first = last = 0
-        rows = np.arange(n) if weights is None else np.r_[0:first, last:n]
-        table = np.zeros((len(offsets), len(rows)))
-        used = np.zeros((len(offsets), len(rows)), dtype=np.bool_)
-        for w, offset in enumerate(offsets):
-            exist = (rows + offset >= 0) & (rows + offset < n)
-            entries, uses = self.rows(rows[exist] + offset)
-            table[w, exist] = entries[len(offsets) - 1 - w]
-            used[w, exist] = uses[len(offsets) - 1 - w]
-        return new._set(n, offsets, (first, last), inside, weights, (table, used))
-
-    def scaled(self, factor: float) -> Band:
-        """The matrix times a number; the same one for the same number."""
-        found = self._packed.get(("scaled", factor))
-        if found is None:
-            found = self._packed[("scaled", factor)] = self._scale(factor)
-        assert isinstance(found, Band)
-        return found
-
-    def _scale(self, factor: float) -> Band:
-        weights = None if self.weights is None else self.weights * factor
-        tables = None if self.truncated else (self.tables[0] * factor, self.tables[1])
-        rows = (self.first, self.last)
-        new = Band.__new__(Band)
-        return new._set(self.n, self.offsets, rows, self.inside, weights, tables)
-
-    def __add__(self, other: Band) -> Band:
-        """The sum of two bands of the same n."""
-        if not isinstance(other, Band):
-            return NotImplemented
-        if self.n != other.n:
-            raise ValueError(f"bands of {self.n} and {other.n} rows have no sum")
-        n, offsets = self.n, np.union1d(self.offsets, other.offsets)
-        places = [np.searchsorted(offsets, band.offsets) for band in (self, other)]
-        inside = np.zeros(len(offsets), dtype=np.bool_)
-        for band, place in zip((self, other), places, strict=True):
-            inside[place] |= band.inside
-        new = Band.__new__(Band)
-        rows = (max(self.first, other.first), min(self.last, other.last))
-        rows = rows if rows[0] < rows[1] else (0, 0)
-        weights = None
-        if self.weights is not None and other.weights is not None:
-            weights = np.zeros(len(offsets))
-            weights[places[0]] += self.weights
-            weights[places[1]] += other.weights
-            if self.truncated and other.truncated:
-                return new._set(n, offsets, rows, inside, weights, None)
-        listed = np.arange(n) if weights is None else np.r_[0 : rows[0], rows[1] : n]
-        table = np.zeros((len(offsets), len(listed)))
-        used = np.zeros((len(offsets), len(listed)), dtype=np.bool_)
-        for band, place in zip((self, other), places, strict=True):
-            entries, uses = band.rows(listed)
-            table[place] += entries
-            used[place] |= uses
-        return new._set(n, offsets, rows, inside, weights, (table, used))
-
-    def dense(self) -> Floats:
-        """The matrix as an array, shape (n, n)."""
-        matrix = np.zeros((self.n, self.n))
-        rows = np.arange(self.n)
-        entries, used = self.rows(rows)
-        for offset, entry, uses in zip(self.offsets, entries, used, strict=True):
-            matrix[rows[uses], rows[uses] + offset] = entry[uses]
-        return matrix
-
-
-def _reach(offsets: Integers) -> tuple[int, int]:
-    if not offsets.size:
-        return 0, 0
-    return max(0, -int(offsets[0])), max(0, int(offsets[-1]))
-
-
-def _exist(n: int, offsets: Integers, rows: Integers) -> Flags:
-    """Where the sample of a diagonal exists, shape (offsets, rows)."""
-    columns = rows + offsets[:, None]
-    return (columns >= 0) & (columns < n)
-
-
-def _rows(table: npt.NDArray[Any], rows: Integers) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(table[:, rows])
-
-
-def _around(flags: Flags, middle: int) -> tuple[int, int]:
-    """The run of true flags around one of them."""
-    breaks = np.flatnonzero(~flags)
-    at = int(np.searchsorted(breaks, middle))
-    first = int(breaks[at - 1]) + 1 if at else 0
-    last = int(breaks[at]) if at < len(breaks) else len(flags)
-    return first, last
-
-
 # --- what kernels take ----------------------------------------------------------------
 
 # Columns of the table of terms.
-_AXIS, _START, _ROWS, _FIRST, _LAST, _ALIKE, _TRUNCATED = range(7)
+_AXIS, _START, _ROWS, FIRST, LAST, ALIKE, _TRUNCATED = range(7)
 _WIDTH, _OFFSETS, _INSIDE, _INNER, _WEIGHTS, _TABLE, _LENGTH, _FIELDS = range(7, 15)
 
 
@@ -329,10 +46,10 @@ class _Packed(NamedTuple):
     bands: tuple[Band, ...]
 
 
-def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Packed:
+def pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Packed:
     """What the kernel takes; rows and offsets along an axis times its spacing."""
     key = (dtype, spacings, tuple(map(id, bands)))
-    found = bands[0]._packed.get(key)
+    found = bands[0].kept.get(key)
     if found is not None:
         assert isinstance(found, _Packed)
         return found
@@ -345,8 +62,8 @@ def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Pa
         inner = np.flatnonzero(band.inside)
         entries, uses = band.tables
         term[_ROWS] = band.n * spacing
-        term[_FIRST], term[_LAST] = band.first * spacing, band.last * spacing
-        term[_ALIKE], term[_TRUNCATED] = band.weights is not None, band.truncated
+        term[FIRST], term[LAST] = band.first * spacing, band.last * spacing
+        term[ALIKE], term[_TRUNCATED] = band.weights is not None, band.truncated
         term[_WIDTH], term[_INNER] = len(band.offsets), len(inner)
         term[_OFFSETS], term[_INSIDE] = i, i + len(band.offsets)
         integers += [band.offsets * spacing, inner]
@@ -365,7 +82,7 @@ def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Pa
         np.concatenate(used),
         bands,
     )
-    bands[0]._packed[key] = packed
+    bands[0].kept[key] = packed
     return packed
 
 
@@ -428,7 +145,8 @@ def star(
     Examples
     --------
     >>> import numpy as np
-    >>> from xlops.kernels.stencil import Band, star
+    >>> from xlops.kernels.band import Band
+    >>> from xlops.kernels.stencil import star
     >>> x = np.arange(12.0).reshape(3, 4) ** 2
     >>> second = [-1, 0, 1], [1.0, -2.0, 1.0]
     >>> out = np.empty((1, 2))
@@ -447,7 +165,7 @@ def star(
     if not terms:
         out[...] = 0
         return
-    if x.dtype not in _REAL or x.dtype != out.dtype:
+    if x.dtype not in REAL or x.dtype != out.dtype:
         raise TypeError(f"no stencils from {x.dtype} into {out.dtype}")
     itemsize = x.itemsize
     banded = [axis for axis, _ in terms]
@@ -462,11 +180,11 @@ def star(
             star(x, filled, terms, have, want)
             out[...] = filled
             return
-    real = _REAL[x.dtype]
+    real = REAL[x.dtype]
     # Numbers in a sample, and bytes in a number.
     parts, size = itemsize // real.itemsize, real.itemsize
-    source, at = _numbers(x, real, True)
-    target, to = _numbers(out, real, False)
+    source, at = as_numbers(x, real, True)
+    target, to = as_numbers(out, real, False)
     shape, near, far = out.shape, x.strides, out.strides
     for axis in range(x.ndim):
         at += (want[axis] - have[axis]) * (near[axis] // size)
@@ -492,7 +210,7 @@ def star(
     axes.reverse()
     last = len(axes) - 1
     spacings = tuple([1 if places[axis] else parts for axis in banded])
-    packed = _pack(tuple([band for _, band in terms]), spacings, real)
+    packed = pack(tuple([band for _, band in terms]), spacings, real)
     table = packed.terms.copy()
     for term, axis, spacing in zip(table, banded, spacings, strict=True):
         term[_AXIS], term[_START] = last - places[axis], want[axis] * spacing
@@ -509,13 +227,13 @@ def star(
     )
 
 
-_REAL = {
+REAL = {
     np.dtype(kind): np.empty(0, kind).real.dtype
     for kind in (np.float32, np.float64, np.complex64, np.complex128)
 }
 
 
-def _numbers(
+def as_numbers(
     array: npt.NDArray[Any], real: np.dtype[Any], readonly: bool
 ) -> tuple[npt.NDArray[Any], int]:
     """The memory of an array, and where its first element stands there."""
@@ -580,7 +298,7 @@ def _star(real: np.dtype[Any]) -> Callable[..., None]:
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
-def _add_taps(out, x, at, offsets, weights, count):  # type: ignore[no-untyped-def]
+def add_taps(out, x, at, offsets, weights, count):  # type: ignore[no-untyped-def]
     """Fill a run with the sum of taps, 8 to a loop."""
     m = len(out)
     if count == 0:
@@ -654,13 +372,13 @@ def _add_taps(out, x, at, offsets, weights, count):  # type: ignore[no-untyped-d
 
 
 @numba.njit(nogil=True, cache=True)
-def _collect(  # type: ignore[no-untyped-def]
+def collect(  # type: ignore[no-untyped-def]
     term, index, step, integers, reals, used, offsets, weights, count
 ):
     """Append the taps of one row; a band's own sample is one tap for all bands."""
     row = index + term[_START]
-    first, last = term[_FIRST], term[_LAST]
-    alike = term[_ALIKE] == 1
+    first, last = term[FIRST], term[LAST]
+    alike = term[ALIKE] == 1
     whole = alike and first <= row < last
     column = row - last + first if alike and row >= last else row
     for j in range(term[_INNER] if whole else term[_WIDTH]):
@@ -691,8 +409,8 @@ def _ends(  # type: ignore[no-untyped-def]
     for e in range(stop - start - (g - f)):
         k = start + e if start + e < f else start + e + g - f
         column = k + term[_START]
-        if term[_ALIKE] == 1 and column >= term[_LAST]:
-            column += term[_FIRST] - term[_LAST]
+        if term[ALIKE] == 1 and column >= term[LAST]:
+            column += term[FIRST] - term[LAST]
         bounds[e] = count
         for w in range(term[_WIDTH]):
             place = term[_TABLE] + w * term[_LENGTH] + column
@@ -836,7 +554,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
             in_rows = t
     term = terms[max(in_line, 0)]
     padded = in_line >= 0 and term[_TRUNCATED] == 1
-    uneven = in_line >= 0 and term[_ALIKE] == 0
+    uneven = in_line >= 0 and term[ALIKE] == 0
 
     # Long lines are cut in runs; short ones are joined where that is one piece of memory.
     run = _RUN // out.itemsize
@@ -879,7 +597,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
 
     # Taps of the samples of the line that are not inside its band.
     several = in_line >= 0 and not padded
-    size = min(length, term[_ROWS] - term[_LAST] + term[_FIRST]) if several else 0
+    size = min(length, term[_ROWS] - term[LAST] + term[FIRST]) if several else 0
     bounds = np.empty(size + 1, np.int64)
     own = np.empty(size * term[_WIDTH], np.int64)
     entries = np.empty(size * term[_WIDTH], reals.dtype)
@@ -890,8 +608,8 @@ def _star_loop(  # type: ignore[no-untyped-def]
         # What one loop fills: the samples inside the line's band.
         f, g = start, stop
         if several:
-            f = max(start, term[_FIRST] - term[_START])
-            g = min(stop, term[_LAST] - term[_START])
+            f = max(start, term[FIRST] - term[_START])
+            g = min(stop, term[LAST] - term[_START])
             if f >= g:
                 f = g = stop
             _ends(
@@ -921,7 +639,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                 for t in range(len(terms)):
                     d = terms[t, _AXIS]
                     if d < outer:
-                        n0 = _collect(
+                        n0 = collect(
                             terms[t],
                             index[d],
                             axes[d, 1],
@@ -940,7 +658,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                         offsets[1, w], weights[1, w] = offsets[0, w], weights[0, w]
                     if in_rows >= 0:
                         band = terms[in_rows]
-                        n1 = _collect(
+                        n1 = collect(
                             band,
                             r,
                             read,
@@ -953,15 +671,15 @@ def _star_loop(  # type: ignore[no-untyped-def]
                         )
                         i = r + band[_START]
                         end = r + 1
-                        if band[_ALIKE] == 1 and band[_FIRST] <= i < band[_LAST]:
-                            end = min(bottom, band[_LAST] - band[_START])
+                        if band[ALIKE] == 1 and band[FIRST] <= i < band[LAST]:
+                            end = min(bottom, band[LAST] - band[_START])
                     # Taps of the loop, and whether there are none.
                     level, n2 = 1, n1
                     if several and not uneven and f < g:
                         level = 2
                         for w in range(n1):
                             offsets[2, w], weights[2, w] = offsets[1, w], weights[1, w]
-                        n2 = _collect(
+                        n2 = collect(
                             term,
                             f,
                             1,
@@ -982,7 +700,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                         for j in range(0 if idle else 1 if joined else e - r):
                             for k in range(f, f + m, run):
                                 o = target + j * write + k
-                                _add_taps(
+                                add_taps(
                                     out[o : o + min(run, f + m - k)],
                                     x,
                                     source + j * read + k,
@@ -1008,7 +726,7 @@ def _star_loop(  # type: ignore[no-untyped-def]
                                     buffer[b : b + n - s],
                                     False,
                                 )
-                            _add_taps(sums[:m], buffer, 0, moved, scaled, count)
+                            add_taps(sums[:m], buffer, 0, moved, scaled, count)
                             m = stop - start
                             for j in range(e - r):
                                 o = target + j * write + start

@@ -24,7 +24,7 @@ from xlops.windows.pieces import Block, Kernel, NDArray
 from xlops.windows.rules import Reach, Stencil
 
 if TYPE_CHECKING:
-    from xlops.kernels.stencil import Band
+    from xlops.kernels.band import Band
 
 __all__ = ["Convolve1D", "ConvolveND"]
 
@@ -253,7 +253,7 @@ def _kernel(filter_: _Filter, sizes: Sequence[int], method: str | None) -> Kerne
 
 def _bands(filter_: _Filter, size: int) -> tuple[Band, ...]:
     """A filter along one dim as a banded matrix, or as two for complex taps."""
-    from xlops.kernels.stencil import Band
+    from xlops.kernels.band import Band
 
     offsets = -(filter_.first[0] + np.arange(len(filter_.taps)))
     parts = [filter_.taps.real, filter_.taps.imag][: 1 + filter_.is_complex]

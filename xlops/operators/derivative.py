@@ -20,7 +20,7 @@ from xlops.windows.banded import Banded
 from xlops.windows.rules import Reach, Stencil
 
 if TYPE_CHECKING:
-    from xlops.kernels.stencil import Band
+    from xlops.kernels.band import Band
 
 __all__ = ["FirstDerivative", "Gradient", "Laplacian", "SecondDerivative"]
 
@@ -73,7 +73,7 @@ def _weights(nodes: npt.NDArray[np.float64], derivative: int) -> npt.NDArray[np.
 
 def _band(axis: Axis, derivative: int, points: _Points) -> Band:
     """The derivative as a banded matrix."""
-    from xlops.kernels.stencil import Band
+    from xlops.kernels.band import Band
 
     n = axis.size
     inside, edges = points

@@ -1,4 +1,4 @@
-"""Operators that treat every sample on its own: Identity, Zero, Diagonal, Mask."""
+"""Operators that treat every sample on its own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from xlops.space import Labeled, Space
 from xlops.units import Gain
 from xlops.windows.pieces import Array, Block, NDArray, floating
 from xlops.windows.rules import Pointwise, Whole
+from xlops.windows.weighted import Weighted
 
-__all__ = ["Diagonal", "Identity", "Mask", "Zero"]
+__all__ = ["Conj", "Diagonal", "Identity", "Imag", "Mask", "Real", "Zero"]
 
 
 class Identity(Elementary):
@@ -177,8 +178,8 @@ class Diagonal(Elementary):
             space,
             space,
             window=Pointwise(),
-            forward=_multiplied,
-            adjoint=_multiplied_by_conjugate,
+            forward=Weighted(),
+            adjoint=Weighted(conjugate=True),
             gain=gain,
             params={"gain": gain},
             name=name,
@@ -244,24 +245,6 @@ def _both(outer: LinearOperator, inner: LinearOperator) -> Space:
     return inner.domain.union(outer.domain)
 
 
-def _multiplied(block: Block, out: NDArray) -> None:
-    _multiply(block.data, block.weight(), out)
-
-
-def _multiplied_by_conjugate(block: Block, out: NDArray) -> None:
-    weight = block.weight()
-    _multiply(block.data, weight.conj() if weight.dtype.kind == "c" else weight, out)
-
-
-def _multiply(data: NDArray, weight: NDArray, out: NDArray) -> None:
-    """Weights in the precision of the data."""
-    if weight.dtype.kind == "c" and out.dtype.kind != "c":
-        weight = weight.real
-    kind = np.complex64 if weight.dtype.kind == "c" else np.float32
-    weight = weight.astype(np.result_type(data.dtype, kind), copy=False)
-    np.multiply(data, weight, out=out)
-
-
 class Mask(Elementary):
     """Exact zeros where a mask is false, the data themselves where it is true.
 
@@ -311,3 +294,139 @@ class Mask(Elementary):
 def _masked(block: Block, out: NDArray) -> None:
     out[...] = 0
     np.copyto(out, block.data, where=block.weight())
+
+
+class Real(Elementary):
+    """The real part.
+
+    Parameters
+    ----------
+    *coords : DataArray, Dataset or Space
+        What it acts on: coordinates, an array with all its dims, or a space; any data
+        where nothing is given.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Notes
+    -----
+    Linear over real numbers only; the adjoint, for Re⟨·,·⟩, takes real values as complex
+    ones.
+
+    Examples
+    --------
+    >>> import xarray as xr, xlops as xl
+    >>> x = xr.DataArray([1 + 2j, 3j], dims="time")
+    >>> R = xl.Real()
+    >>> (R @ x).values, (R.H @ R @ x).values
+    (array([1., 0.]), array([1.+0.j, 0.+0.j]))
+    """
+
+    def __init__(self, *coords: Labeled, name: str | None = None) -> None:
+        with about(called(name, "Real")):
+            space = Space.of(*coords)
+        super().__init__(
+            space.of_kind("complex"),
+            space.of_kind("real"),
+            window=Pointwise(),
+            forward=_real_part,
+            adjoint=_same,
+            params={},
+            name=name,
+            clinear=False,
+            keeps_constants=True,
+        )
+
+
+def _real_part(block: Block, out: NDArray) -> None:
+    out[...] = block.data.real
+
+
+class Imag(Elementary):
+    """The imaginary part.
+
+    Parameters
+    ----------
+    *coords : DataArray, Dataset or Space
+        As for `Real`.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Notes
+    -----
+    Linear over real numbers only; the adjoint, for Re⟨·,·⟩, multiplies real values by i.
+
+    Examples
+    --------
+    >>> import xarray as xr, xlops as xl
+    >>> x = xr.DataArray([1 + 2j, 3j], dims="time")
+    >>> I = xl.Imag()
+    >>> (I @ x).values, (I.H @ I @ x).values
+    (array([2., 3.]), array([0.+2.j, 0.+3.j]))
+    """
+
+    def __init__(self, *coords: Labeled, name: str | None = None) -> None:
+        with about(called(name, "Imag")):
+            space = Space.of(*coords)
+        super().__init__(
+            space.of_kind("complex"),
+            space.of_kind("real"),
+            window=Pointwise(),
+            forward=_imaginary_part,
+            adjoint=_times_i,
+            params={},
+            name=name,
+            clinear=False,
+        )
+
+
+def _imaginary_part(block: Block, out: NDArray) -> None:
+    out[...] = block.data.imag
+
+
+def _times_i(block: Block, out: NDArray) -> None:
+    out.real = 0
+    out.imag = block.data
+
+
+class Conj(Elementary):
+    """The complex conjugate.
+
+    Parameters
+    ----------
+    *coords : DataArray, Dataset or Space
+        As for `Real`.
+    name : str, optional
+        Names the operator in errors and in its repr.
+
+    Notes
+    -----
+    Linear over real numbers only; for Re⟨·,·⟩ it is its own adjoint. Real values stay as
+    they are. (``A.H`` holds all that an adjoint needs: it is not built with this.)
+
+    Examples
+    --------
+    >>> import xarray as xr, xlops as xl
+    >>> x = xr.DataArray([1 + 2j, 3j], dims="time")
+    >>> (xl.Conj(x) @ x).values
+    array([1.-2.j, 0.-3.j])
+    """
+
+    def __init__(self, *coords: Labeled, name: str | None = None) -> None:
+        with about(called(name, "Conj")):
+            space = Space.of(*coords)
+        super().__init__(
+            space,
+            space,
+            window=Pointwise(),
+            forward=_conjugated,
+            adjoint=_conjugated,
+            params={},
+            name=name,
+            clinear=False,
+            traits=("symmetric", "unitary"),
+            keeps_constants=True,
+        )
+
+
+def _conjugated(block: Block, out: NDArray) -> None:
+    np.conjugate(block.data, out=out)

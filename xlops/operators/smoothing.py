@@ -103,7 +103,7 @@ def _along(axis: Axis, count: int) -> tuple[Stencil, Kernel]:
     if reach > FEW // 2:
         window = Stencil(window.reach, works_on_halo=True)
         return window, _Means(dim, reach, 1.0 / count)
-    from xlops.kernels.stencil import Band
+    from xlops.kernels.band import Band
 
     offsets = np.arange(-reach, reach + 1)
     band = Band.constant(size, offsets, np.full(len(offsets), 1.0 / count))

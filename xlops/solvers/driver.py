@@ -18,6 +18,7 @@ import xarray as xr
 from xlops import engine, units
 from xlops.engine import Tree
 from xlops.labeling import Origin, labeled
+from xlops.notebook.blocks import LabeledBlocks
 from xlops.operator import LinearOperator
 from xlops.options import options
 from xlops.solvers.admission import (
@@ -186,5 +187,5 @@ def _labeled_residual(
         return labeled(array, space.relabeled(origin.labels.layout), origin, delta)
 
     if isinstance(residual, dict):
-        return {name: one(name, array) for name, array in residual.items()}
+        return LabeledBlocks((n, one(n, array)) for n, array in residual.items())
     return one("", residual)

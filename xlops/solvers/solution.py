@@ -88,6 +88,13 @@ class Solution:
         """Whether the tolerance was reached."""
         return self.reason in (Reason.TOLERANCE, Reason.EXACT)
 
+    @property
+    def state(self) -> str:
+        """Whether it converged, and after how many iterations, in words."""
+        state = "converged" if self.converged else "not converged"
+        plural = "" if self.iterations == 1 else "s"
+        return f"{state} after {self.iterations} iteration{plural}"
+
     def to_dataset(self) -> xr.Dataset:
         """Everything in one Dataset.
 
@@ -131,13 +138,16 @@ class Solution:
         """
         import matplotlib.pyplot as plt
 
-        _, axes = plt.subplots(**kwargs)
+        _, axes = plt.subplots(**{"layout": "constrained", **kwargs})
         for name, values in self.history.data_vars.items():
             start = float(values[0]) or 1.0
             label = str(name).replace("_", " ")
             axes.semilogy(self.history["iteration"], values / start, label=label)
-        axes.set(xlabel="iteration", ylabel="relative to the start", title=self.method)
-        axes.legend()
+        axes.set(xlabel="iteration", ylabel="norm, relative to the start")
+        axes.set_title(f"{self.method}: {self.state}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
         return axes
 
     def __repr__(self) -> str:
@@ -152,13 +162,17 @@ class Solution:
             f"{name} ({', '.join(f'{dim}: {size}' for dim, size in array.sizes.items())})"
             for name, array in blocks.items()
         )
-        state = "converged" if self.converged else "not converged"
         return (
-            f"<Solution by {self.method}: {state} after {self.iterations} iterations>\n"
+            f"<Solution by {self.method}: {self.state}>\n"
             f"  x:       {models}\n"
             f"  norms:   {norms}\n"
             f"  stopped: {self.reason.value}"
         )
+
+    def _repr_html_(self) -> str:
+        from xlops.solvers.report import solution_page
+
+        return solution_page(self)
 
 
 def _with(dataset: xr.Dataset, array: xr.DataArray, name: str, side: str) -> xr.Dataset:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xlops.windows.pieces import Block, NDArray
 
 if TYPE_CHECKING:
-    from xlops.kernels.stencil import Band
+    from xlops.kernels.band import Band
 
 __all__ = ["Banded"]
 

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from types import EllipsisType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,8 +23,10 @@ __all__ = [
     "Grid",
     "Kernel",
     "NDArray",
+    "Order",
     "Sizes",
     "Window",
+    "arranged",
     "floating",
     "full",
     "of_kind",
@@ -37,6 +40,8 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 Window: TypeAlias = Mapping[Hashable, slice]
 Chunks: TypeAlias = Mapping[Hashable, tuple[int, ...]]
 Sizes: TypeAlias = Mapping[Hashable, int]
+# An order of dims; an ellipsis in it stands for all others.
+Order: TypeAlias = tuple[Hashable | EllipsisType, ...]
 
 
 class Array(NamedTuple):
@@ -117,6 +122,15 @@ def placed(
         else:
             result.append(dim)
     return (*result, *new)
+
+
+def arranged(dims: Sequence[Hashable], layout: Order | None) -> tuple[Hashable, ...]:
+    """Dims in the order of a layout; as they are where there is none."""
+    if layout is None:
+        return tuple(dims)
+    others = [dim for dim in dims if dim not in layout]
+    at = layout.index(...)
+    return (*layout[:at], *others, *layout[at + 1 :])
 
 
 def full(sizes: Sizes) -> dict[Hashable, slice]:

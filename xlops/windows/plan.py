@@ -12,7 +12,7 @@ import abc
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
@@ -25,8 +25,10 @@ from xlops.windows.pieces import (
     Chunks,
     Kernel,
     NDArray,
+    Order,
     Sizes,
     Window,
+    arranged,
     floating,
     of_kind,
     placed,
@@ -46,6 +48,10 @@ __all__ = [
     "scaled",
     "total",
 ]
+
+
+# Says in words, by dim, where a piece lies.
+Places: TypeAlias = Mapping[Hashable, Callable[[slice], str]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +86,11 @@ class Step:
     blas : bool
         Whether kernels call BLAS, which starts threads of its own unless it is kept from
         that.
+    places : tuple of mapping
+        For errors, both sides: what says by dim where a piece lies.
+    layouts : tuple of Order or None
+        The order of dims of what comes out, forward and adjoint; None for that which
+        `placed` gives.
     """
 
     name: str
@@ -96,6 +107,8 @@ class Step:
     totals: tuple[Kernel, Kernel] | None = None
     threaded: bool = False
     blas: bool = False
+    places: tuple[Places, Places] = ({}, {})
+    layouts: tuple[Order | None, Order | None] = (None, None)
 
     def sides(self, adjoint: bool) -> tuple[Sizes, Sizes]:
         """Sizes going in and coming out."""
@@ -160,14 +173,19 @@ class Source(Node):
     """An array that is there, or that another plan has made."""
 
     def __init__(
-        self, dims: tuple[Hashable, ...], sizes: Sizes, dtype: np.dtype[Any]
+        self,
+        dims: tuple[Hashable, ...],
+        sizes: Sizes,
+        dtype: np.dtype[Any],
+        places: Places | None = None,
     ) -> None:
         self.dims, self.sizes, self.dtype = dims, sizes, dtype
+        self.places = places or {}
 
     @classmethod
-    def of(cls, array: Array) -> Source:
-        """What stands for an array in a plan."""
-        return cls(array.dims, array.sizes, array.data.dtype)
+    def of(cls, array: Array, places: Places | None = None) -> Source:
+        """What stands for an array in a plan; `places` as for a step."""
+        return cls(array.dims, array.sizes, array.data.dtype, places)
 
     @property
     def children(self) -> tuple[Node, ...]:
@@ -201,7 +219,7 @@ class Apply(Node):
                 "rename that dim of the data"
             )
         self.step, self.adjoint, self.child, self.factor = step, adjoint, child, factor
-        self.dims = placed(child.dims, given, made)
+        self.dims = arranged(placed(child.dims, given, made), step.layouts[adjoint])
         self.sizes = {d: made[d] if d in made else child.sizes[d] for d in self.dims}
         self.inner_dtype, self.dtype = step.dtypes(child.dtype, adjoint)
         if factor != 1.0:
@@ -452,6 +470,16 @@ def halo(node: Node) -> dict[Hashable, int]:
             if dim in extra:
                 extra[dim] = max(extra[dim], piece.stop - piece.start - 1)
     return extra
+
+
+def places(node: Node) -> dict[Hashable, Callable[[slice], str]]:
+    """What says where a piece of a node lies, by dim."""
+    if isinstance(node, Source):
+        return dict(node.places)
+    below = places(node.children[0])
+    if isinstance(node, Apply):
+        below |= node.step.places[0 if node.adjoint else 1]
+    return {dim: place for dim, place in below.items() if dim in node.sizes}
 
 
 def calls_blas(node: Node) -> bool:

@@ -18,12 +18,14 @@ import numpy as np
 from xlops.windows.pieces import Chunks, Indices, Sizes, Window, full
 
 __all__ = [
+    "Beside",
     "Contraction",
     "Insertion",
     "Padding",
     "Permutation",
     "Pointwise",
     "Reach",
+    "Renaming",
     "Reversal",
     "Scan",
     "Selection",
@@ -74,6 +76,29 @@ class Pointwise(WindowRule):
     def needs(self, out: Window, adjoint: bool) -> Window:
         """The same piece."""
         return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Renaming(WindowRule):
+    """Every sample needs the same sample, along dims of other names.
+
+    Parameters
+    ----------
+    new, old : mapping of Hashable to Hashable
+        New names by old ones, and old ones by new ones.
+    """
+
+    new: Mapping[Hashable, Hashable]
+    old: Mapping[Hashable, Hashable]
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The same piece, under the other names."""
+        return {dim: out[made] for dim, made in (self.old if adjoint else self.new).items()}
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """The same chunks, under the other names."""
+        given = self.new if adjoint else self.old
+        return {made: chunks[dim] for made, dim in given.items()}
 
 
 class Reach(NamedTuple):
@@ -277,6 +302,38 @@ class Whole(WindowRule):
     def uncut(self, adjoint: bool) -> frozenset[Hashable]:
         """All dims of the output."""
         return frozenset(self.domain if adjoint else self.range)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Beside(WindowRule):
+    """Pieces with their halo along some dims, and other dims whole.
+
+    Parameters
+    ----------
+    stencil : Stencil
+        The rule of the dims that come in pieces.
+    whole_dims : Whole
+        The rule of all other dims.
+    """
+
+    stencil: Stencil
+    whole_dims: Whole
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """What each rule says of its dims."""
+        return {**self.stencil.needs(out, adjoint), **self.whole_dims.needs(out, adjoint)}
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """Those of the input along dims in pieces, one along the others."""
+        return {**chunks, **self.whole_dims.chunks(chunks, adjoint)}
+
+    def whole(self, adjoint: bool) -> frozenset[Hashable]:
+        """The other dims of the input."""
+        return self.whole_dims.whole(adjoint)
+
+    def uncut(self, adjoint: bool) -> frozenset[Hashable]:
+        """The other dims of the output."""
+        return self.whole_dims.uncut(adjoint)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Checks for operators, those that users write too."""
+"""Whether an operator is linear, and its adjoint its adjoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 from xlops.errors import DTypeError
 from xlops.operator import LinearOperator
 from xlops.space import Blocks, Space
-from xlops.windows.pieces import placed
+from xlops.windows.pieces import arranged, placed
 
 __all__ = ["assert_linear", "dottest"]
 
@@ -212,6 +212,7 @@ def _check_labels(
             if isinstance(domain, Blocks)
             else placed(given.dims, domain.sizes, side.sizes)
         )
+        expected = arranged(expected, A.layouts[direction != "forward"])
         if made.dims != expected:
             raise AssertionError(
                 f"{A} ({direction}) gives dims {made.dims}, expected {expected}"

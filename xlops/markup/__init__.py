@@ -1,0 +1,1 @@
+"""HTML for notebooks: pages, their style sheet, and spaces on them."""

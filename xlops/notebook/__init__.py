@@ -1,0 +1,1 @@
+"""Operators and their results in notebooks: as pages, and as pictures."""
