@@ -1,6 +1,7 @@
 """Labeled linear operators on xarray and Dask."""
 
 from xlops import accessor, testing
+from xlops import spectral as _spectral  # noqa: F401 (it serves methods of operators)
 from xlops.errors import (
     ArgumentError,
     ChunkError,
@@ -13,6 +14,7 @@ from xlops.errors import (
     XlopsWarning,
 )
 from xlops.files import open, save  # noqa: A004
+from xlops.interop.pylops import from_pylops
 from xlops.operator import LinearOperator
 from xlops.operators.arrangement import Flip, Pad, Roll
 from xlops.operators.convolution import Convolve1D, ConvolveND
@@ -87,6 +89,7 @@ __all__ = [
     "cg",
     "cgls",
     "dottest",
+    "from_pylops",
     "open",
     "regularized_inversion",
     "save",
