@@ -138,8 +138,8 @@ class PyLopsOperator(Elementary):
         given, made = given.of_kind(kinds[0]), made.of_kind(kinds[1])
         gain = _gain(units, who)
         dims = ", ".join(str(dim) for dim in given.dims)
-        one_at_a_time = _lock(op)
-        kernel = functools.partial(_applied, op, one_at_a_time)
+        held = _Held(op)
+        kernel = functools.partial(_applied, held, _lock(op))
         super().__init__(
             given,
             made,
@@ -147,7 +147,7 @@ class PyLopsOperator(Elementary):
             forward=functools.partial(kernel, False),
             adjoint=functools.partial(kernel, True),
             gain=gain,
-            params={"op": _Named(op), "gain": gain},
+            params={"op": held, "gain": gain},
             name=name or f"{what}({dims})",
             blas=True,
             clinear=bool(op.clinear),
@@ -273,8 +273,9 @@ def _precision(op: Any) -> np.dtype[Any]:
 # --- applying -------------------------------------------------------------------------
 
 
-def _applied(op: Any, lock: Any, adjoint: bool, block: Block, out: NDArray) -> None:
+def _applied(held: _Held, lock: Any, adjoint: bool, block: Block, out: NDArray) -> None:
     """The operator on each item of what passes through."""
+    op = held.op
     function = op.rmatvec if adjoint else op.matvec
     result = placed(block.dims, block.have, block.want)
     passing = [dim for dim in block.dims if dim not in block.have]
@@ -333,8 +334,11 @@ def _parts(op: Any) -> Iterator[Any]:
             waiting += vars(value).values()
 
 
-class _Named:
-    """An operator of PyLops by what it holds, not by how often it has been applied.
+class _Held:
+    """An operator of PyLops that pickles, and is named by what it holds.
+
+    Some hold functions or modules, which plain pickle refuses. How often one has been
+    applied, and what it has worked out of its own shape, makes it no other.
 
     Parameters
     ----------
@@ -345,8 +349,19 @@ class _Named:
     def __init__(self, op: Any) -> None:
         self.op = op
 
+    def __reduce__(self) -> Any:
+        import cloudpickle
+
+        return _unpickled, (cloudpickle.dumps(self.op),)
+
     def __dask_tokenize__(self) -> Any:
         return _content(self.op)
+
+
+def _unpickled(data: bytes) -> _Held:
+    import pickle
+
+    return _Held(pickle.loads(data))
 
 
 def _content(value: Any) -> Any:
@@ -356,6 +371,9 @@ def _content(value: Any) -> Any:
         return value.__func__.__qualname__
     if not is_pylops(value):
         return value
-    kind = type(value)
-    held = {k: _content(v) for k, v in vars(value).items() if not k.endswith("_count")}
-    return f"{kind.__module__}.{kind.__qualname__}", held
+    kind, facts = type(value), ("shape", "dims", "dimsd", "clinear")
+    derived = {f"_{fact}" for fact in (*facts, "explicit", "forceflat", "name")}
+    held = {k: _content(v) for k, v in vars(value).items() if k not in derived}
+    held = {k: v for k, v in held.items() if not k.endswith("_count")}
+    known = [getattr(value, fact) for fact in facts]
+    return f"{kind.__module__}.{kind.__qualname__}", known, held
