@@ -153,9 +153,9 @@ def _attrs(operator: LinearOperator, at: tuple[str, str] = ("", "")) -> dict[str
     for name in at:
         if isinstance(gain, dict):
             gain = gain.get(name, gain)
-    if not isinstance(gain, Gain) or not gain.factors or gain.unit is None:
-        return {}
-    return {"units": units.written(gain.unit)}
+    unit = gain.unit if isinstance(gain, Gain) else None
+    text = "1" if unit is None else units.written(unit)
+    return {} if text == "1" else {"units": text}
 
 
 # --- diagonals ------------------------------------------------------------------------
