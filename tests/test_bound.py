@@ -143,6 +143,28 @@ def test_the_real_part_counts_where_a_side_is_real(d):
     np.testing.assert_array_equal(F.matvec(x + 2j * x), F.matvec(x))
 
 
+def test_has_a_matrix_and_a_spectrum_of_its_own(d):
+    x = d.isel(depth=0, drop=True).astype("float32")
+    A = xl.FirstDerivative(x.time)
+    B = A.bind(x)
+    xr.testing.assert_identical(B.todense(), A.todense(x))
+    assert B.todense().dtype == np.float32
+    agree(B.diagonal().values, A.diagonal(x).values)
+    assert abs(B.norm() - A.norm()) < 1e-6 * A.norm()
+    assert B.gram.eigs(10).sizes == {"mode": 10}
+
+
+def test_goes_where_operators_go(d):
+    B = xl.Restriction(d.time, [0, 2]).bind(d)
+    assert xl.dottest(B)
+    y = B @ d
+    ours, theirs = xl.cgls(B, y).x, xl.cgls(B.operator, y).x
+    xr.testing.assert_identical(ours.drop_vars("arrival"), theirs)
+    product = B @ xl.FirstDerivative(d.time)
+    assert product.domain.dims == d.dims
+    np.testing.assert_array_equal(product @ d, B @ (xl.FirstDerivative(d.time) @ d))
+
+
 def test_modes(d):
     B = xl.FirstDerivative(d.time).evaluate(adjoint=False).bind(d)
     assert (B @ d.chunk(offset=2)).chunks is None

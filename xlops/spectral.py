@@ -71,7 +71,9 @@ def todense(operator: LinearOperator, like: Any = None) -> Any:
 
 
 def _own(operator: LinearOperator) -> Bound:
-    """The operator bound to its own dims."""
+    """The operator bound to its own dims; a bound one has no others."""
+    if isinstance(operator, Bound):
+        return operator
     return bind(operator, operator.domain.zeros())
 
 
