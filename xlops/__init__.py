@@ -1,6 +1,7 @@
 """Labeled linear operators on xarray and Dask."""
 
 from xlops import accessor, extend, testing
+from xlops import spectral as _spectral  # noqa: F401 (it serves methods of operators)
 from xlops.errors import (
     AdjointError,
     ArgumentError,
@@ -14,6 +15,7 @@ from xlops.errors import (
     XlopsWarning,
 )
 from xlops.files import open, save  # noqa: A004
+from xlops.interop.pylops import from_pylops
 from xlops.operator import LinearOperator
 from xlops.operators.arrangement import Flip, Pad, Roll
 from xlops.operators.concatenation import Concat
@@ -103,6 +105,7 @@ __all__ = [
     "cgls",
     "dottest",
     "extend",
+    "from_pylops",
     "open",
     "regularized_inversion",
     "save",

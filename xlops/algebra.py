@@ -27,7 +27,7 @@ from xlops.errors import (
 from xlops.gains import Gains
 from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, LinearOperator, offered
-from xlops.space import Blocks, Kind, Layout, Space, overlay, same_values
+from xlops.space import Blocks, Kind, Layout, Space, by_name, overlay, same_values
 from xlops.units import Gain
 from xlops.windows.plan import Node, Plan, conjugate, real, total
 from xlops.windows.plan import scaled as times
@@ -239,11 +239,6 @@ def _beside(
         joined = joined.union(part, who)
     kinds = {far.kind for far, _ in meeting.values()} - {"any"}
     return _joined(space, joined, labels, kinds.pop() if len(kinds) == 1 else "any")
-
-
-def by_name(side: Space | Blocks) -> Mapping[str, Space]:
-    """The spaces of a side by block; that of one array is named ``""``."""
-    return side if isinstance(side, Blocks) else {"": side}
 
 
 def _labels(side: Space | Blocks) -> Coords:

@@ -13,7 +13,7 @@ from xlops import engine
 from xlops.operator import Coords, LinearOperator
 from xlops.windows.plan import Plan
 
-__all__ = ["InMode", "in_product", "plain"]
+__all__ = ["InMode", "computed", "in_product", "plain"]
 
 
 class InMode(LinearOperator):
@@ -60,7 +60,7 @@ class InMode(LinearOperator):
     def apply(self, x: Any, /) -> Any:
         """``A @ x`` in this mode."""
         result = super().apply(self.taken(x))
-        return _computed(result) if self.computes[0] else result
+        return computed(result) if self.computes[0] else result
 
     def taken(self, x: Any) -> Any:
         """Input as this mode takes it: NumPy data cut into chunks."""
@@ -81,7 +81,7 @@ class InMode(LinearOperator):
         return self.operator._carry(coords, adjoint)
 
 
-def _computed(result: Any) -> Any:
+def computed(result: Any) -> Any:
     """Lazy results computed, all in one submission."""
     if isinstance(result, (xr.DataArray, xr.Dataset)):
         return result.compute()

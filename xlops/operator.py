@@ -26,6 +26,7 @@ from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
 from xlops.windows.rules import WindowRule
 
 if TYPE_CHECKING:
+    from xlops.bound import Bound
     from xlops.notebook.diagram import Diagram
 
 __all__ = ["Elementary", "LinearOperator", "gains_in_words"]
@@ -494,6 +495,249 @@ class LinearOperator(abc.ABC):
         tree = self._in_one_unit(tree, origins)
         return (*self._planned(tree, False, origins), origins)
 
+    # --- as a matrix ----------------------------------------------------------------
+
+    def bind(self, like: Any) -> Bound:
+        """The operator on arrays like this one: a matrix of one shape.
+
+        Parameters
+        ----------
+        like : DataArray
+            With all dims of the domain. Its other dims, their order and the dtype are
+            fixed; of its values nothing is read. Where the domain has blocks: a mapping
+            by name, or a Dataset.
+
+        Returns
+        -------
+        Bound
+            An operator with `shape`, `size`, `dtype`, `trace`, `to_scipy`, `to_pylops`,
+            and with `matvec`, `rmatvec`, `matmat`, `rmatmat` on flat vectors, so that
+            methods of SciPy take it as it is. Its `H` is bound too.
+
+        Raises
+        ------
+        LabelError, DTypeError, UnitError
+            As for `apply`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("offset", "time"))
+        >>> A = xl.Restriction(x.time, [0, 2]).bind(x)
+        >>> A.shape
+        (4, 6)
+        >>> A.matvec(x.values.ravel())
+        array([0., 2., 3., 5.])
+        """
+        from xlops.bound import bind
+
+        return bind(self, like)
+
+    def todense(self, like: Any = None) -> Any:
+        """The matrix of the operator, computed column by column.
+
+        Parameters
+        ----------
+        like : DataArray, optional
+            As for `bind`: gives dims that pass through, and the dtype. Without it the
+            matrix is that of the operator's own dims, in double precision.
+
+        Returns
+        -------
+        DataArray
+            Over the dims of the range and those of the domain, on NumPy. Dims and
+            coordinates of the domain whose names the range has too get the suffix
+            ``_in``. Blocks give a dict by the name of the block; where both sides have
+            blocks, a dict by the range's names of dicts by the domain's.
+
+        Raises
+        ------
+        DTypeError
+            Where the operator is linear over real numbers only and acts on complex
+            ones: then it has no matrix.
+
+        Notes
+        -----
+        The matrix of an operator that is linear over real numbers only, on real values,
+        multiplies real values; the adjoint is the real part of its conjugate transpose.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.zeros(3), dims="time")
+        >>> matrix = xl.FirstDerivative(x.time, kind="forward").todense()
+        >>> matrix.dims
+        ('time', 'time_in')
+        >>> matrix.values
+        array([[-1.,  1.,  0.],
+               [ 0., -1.,  1.],
+               [ 0.,  0.,  0.]])
+        """
+        return offered("todense")(self, like)
+
+    def diagonal(self, like: xr.DataArray | None = None) -> Any:
+        """The diagonal of the operator's matrix.
+
+        Parameters
+        ----------
+        like : DataArray, optional
+            Gives dims that pass through, which repeat the diagonal.
+
+        Returns
+        -------
+        DataArray
+            Over the domain, on NumPy; a dict by name where it has blocks.
+
+        Raises
+        ------
+        LabelError
+            Where the operator does not map its domain to itself.
+        DTypeError
+            As for `todense`.
+
+        Notes
+        -----
+        It is read off where the operator says it (`Identity`, `Diagonal`, `Mask`, their
+        sums and multiples), else found with unit vectors, as many at once as fit into
+        32 MiB.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> x = xr.DataArray(np.zeros(4), dims="time")
+        >>> xl.SecondDerivative(x.time).gram.diagonal().values
+        array([1., 5., 5., 1.])
+        """
+        return offered("diagonal")(self, like)
+
+    def norm(self, *, tol: float = 0.0, maxiter: int | None = None) -> float:
+        """The largest singular value, on the operator's own dims.
+
+        Dims that pass through do not change it.
+
+        Parameters
+        ----------
+        tol, maxiter
+            Relative accuracy (0: all digits) and the most iterations of ARPACK.
+
+        Returns
+        -------
+        float
+            In `units`.
+
+        Raises
+        ------
+        DTypeError
+            As for `todense`.
+
+        Notes
+        -----
+        By LAPACK where the matrix has at most a million entries, else by ARPACK on
+        ``A.H @ A`` or ``A @ A.H``, whichever is smaller.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xlops as xl
+        >>> time = xr.DataArray(np.zeros(100), dims="time").time
+        >>> round(xl.FFT(time, real=True).norm(), 12)
+        1.0
+        """
+        value: float = offered("norm")(self, tol=tol, maxiter=maxiter)
+        return value
+
+    def cond(self, *, tol: float = 0.0, maxiter: int | None = None) -> float:
+        """The condition number: the largest singular value over the smallest.
+
+        Parameters
+        ----------
+        tol, maxiter
+            As for `norm`.
+
+        Returns
+        -------
+        float
+            Infinity for a singular operator. Of the min(rows, columns) singular values.
+
+        Raises
+        ------
+        DTypeError
+            As for `todense`.
+
+        Notes
+        -----
+        As for `norm`; ARPACK cannot tell condition numbers above 10⁷ from infinity, since
+        it sees their squares, and takes long for the smallest values.
+
+        Examples
+        --------
+        >>> import xarray as xr, xlops as xl
+        >>> A = xl.Diagonal(xr.DataArray([1.0, 2.0, 4.0], dims="time"))
+        >>> round(A.cond(), 12)
+        4.0
+        """
+        value: float = offered("cond")(self, tol=tol, maxiter=maxiter)
+        return value
+
+    def eigs(
+        self,
+        k: int = 6,
+        which: str = "LM",
+        *,
+        vectors: bool = False,
+        dim: Hashable = "mode",
+        tol: float = 0.0,
+        maxiter: int | None = None,
+    ) -> Any:
+        """Some eigenvalues, on the operator's own dims.
+
+        Parameters
+        ----------
+        k : int
+            How many; all where there are fewer.
+        which : {"LM", "SM", "LR", "SR", "LI", "SI"}
+            The largest or smallest in magnitude, real part or imaginary part, which
+            come first.
+        vectors : bool
+            Whether eigenvectors are wanted too.
+        dim : Hashable
+            The name of the dim that eigenvalues lie along.
+        tol, maxiter
+            As for `norm`.
+
+        Returns
+        -------
+        values : DataArray
+            Over `dim`; real for symmetric operators (see `traits`). In `units`.
+        vectors : DataArray
+            Only where asked for: over `dim` and the domain, with its labels.
+
+        Raises
+        ------
+        LabelError
+            Where the operator does not map its domain to itself; `norm` and the
+            eigenvalues of ``A.gram`` may be what is meant.
+        DTypeError
+            As for `todense`.
+
+        Notes
+        -----
+        By LAPACK up to 1,000 unknowns, else by ARPACK, which finds large values quickly
+        and small ones slowly.
+
+        Examples
+        --------
+        >>> import xarray as xr, xlops as xl
+        >>> A = xl.Diagonal(xr.DataArray([1.0, -4.0, 2.0], dims="time"))
+        >>> A.eigs(2).values
+        array([-4.,  2.])
+        >>> values, modes = A.eigs(1, vectors=True)
+        >>> abs(modes).values
+        array([[0., 1., 0.]])
+        """
+        return offered("eigs")(
+            self, k, which, vectors=vectors, dim=dim, tol=tol, maxiter=maxiter
+        )
+
     # --- algebra --------------------------------------------------------------------
 
     @functools.cached_property
@@ -538,7 +782,12 @@ class LinearOperator(abc.ABC):
 
         if isinstance(other, LinearOperator):
             return product(self, other)
-        if is_scalar(other) and not isinstance(other, xr.DataArray):
+        if isinstance(other, xr.DataArray):
+            return self.apply(other)
+        foreign = offered("adopt")(other, self.domain, self.domain, f"{self} @ …")
+        if foreign is not None:
+            return product(self, foreign)
+        if is_scalar(other):
             raise DTypeError(
                 f"{self} @ {other}: a number scales an operator, which is not applied to "
                 f"it; write {other} * A"
@@ -577,12 +826,10 @@ class LinearOperator(abc.ABC):
     def __add__(self, other: Any) -> LinearOperator:
         from xlops.algebra import added
 
-        self._check_term(other)
-        return added(self, other)
+        return added(self, self._term(other))
 
     def __sub__(self, other: Any) -> LinearOperator:
-        self._check_term(other)
-        return self.__add__(-other)
+        return self.__add__(-self._term(other))
 
     def __rmatmul__(self, other: Any) -> NoReturn:
         raise DTypeError(
@@ -590,19 +837,25 @@ class LinearOperator(abc.ABC):
             "A @ x"
         )
 
-    def __radd__(self, other: Any) -> NoReturn:
-        raise DTypeError(
-            f"{self}: only operators are added to it, got {type(other).__name__}"
+    def __radd__(self, other: Any) -> LinearOperator:
+        return self._term(other) + self
+
+    def __rsub__(self, other: Any) -> LinearOperator:
+        return self._term(other) - self
+
+    def _term(self, other: Any) -> LinearOperator:
+        """What is added to the operator, which one of PyLops may be too."""
+        if isinstance(other, LinearOperator):
+            return other
+        foreign: LinearOperator | None = offered("adopt")(
+            other, self.domain, self.range, f"{self} + …"
         )
-
-    __rsub__ = __radd__
-
-    def _check_term(self, other: Any) -> None:
-        if not isinstance(other, LinearOperator):
+        if foreign is None:
             raise DTypeError(
                 f"{self}: only operators are added to it, got {type(other).__name__}; "
                 "apply it to data with @, or add a multiple of an xl.Identity"
             )
+        return foreign
 
     def __pow__(self, power: Any) -> LinearOperator:
         from xlops.algebra import raised

@@ -12,9 +12,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from xlops.algebra import Adjoint, Product, Scaled, by_name, identity_on
+from xlops.algebra import Adjoint, Product, Scaled, identity_on
 from xlops.operator import LinearOperator
-from xlops.space import Blocks, Space
+from xlops.space import Blocks, Space, by_name
 
 __all__ = ["Rule", "rule", "simplified"]
 

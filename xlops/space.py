@@ -473,6 +473,11 @@ class Blocks(Mapping[str, Space]):
         return "; ".join(f"{name} ({space})" for name, space in self.items())
 
 
+def by_name(side: Space | Blocks) -> Mapping[str, Space]:
+    """The spaces of a side by block; that of one array is named ``""``."""
+    return side if isinstance(side, Blocks) else {"": side}
+
+
 def overlaid(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
     """The coordinates of both; where both have one, that of `first`.
 

@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 
 from xlops import engine, units
-from xlops.algebra import Scaled, by_name
+from xlops.algebra import Scaled
 from xlops.axis import Axis
 from xlops.engine import Tree
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.labeling import Origin, admitted
 from xlops.operator import LinearOperator
-from xlops.space import Blocks, Space
+from xlops.space import Space, by_name
 from xlops.stack import Stack, entries_of
 from xlops.units import Gain
 from xlops.windows.pieces import Array, floating, of_kind, placed
@@ -132,8 +132,7 @@ def admitted_data(
     first = next(iter(origins.values()))
 
     def prepared(name: str, array: Array) -> Array:
-        side = operator.range
-        space = side[name] if isinstance(side, Blocks) else side
+        space = by_name(operator.range)[name]
         dtype = of_kind(floating(array.data.dtype), space.kind).newbyteorder("=")
         array = Array(array.data.astype(dtype), array.dims)
         own = origins[name].unit

@@ -7,10 +7,10 @@ import functools
 from typing import Any
 
 from xlops import engine
-from xlops.algebra import by_name
 from xlops.engine import Tree
 from xlops.errors import DataError
 from xlops.operator import LinearOperator
+from xlops.space import by_name
 from xlops.windows.pieces import Array, placed
 
 __all__ = ["Problem"]
