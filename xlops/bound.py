@@ -26,7 +26,7 @@ _COLUMN = "column of a flat array"
 
 
 class Bound(LinearOperator):
-    """An operator on arrays of one shape: see `LinearOperator.bind`.
+    """An operator on arrays of one shape: see `xlops.LinearOperator.bind`.
 
     On labeled data it is the operator itself, whose domain and range have all dims. In
     addition it is a matrix on flat vectors, with what SciPy's iterative methods ask for.

@@ -510,9 +510,9 @@ class LinearOperator(abc.ABC):
         Returns
         -------
         Bound
-            An operator with `shape`, `size`, `dtype`, `trace`, `to_scipy`, `to_pylops`,
-            and with `matvec`, `rmatvec`, `matmat`, `rmatmat` on flat vectors, so that
-            methods of SciPy take it as it is. Its `H` is bound too.
+            An operator with ``shape``, ``size``, ``dtype``, ``trace``, ``to_scipy``,
+            ``to_pylops``, and with ``matvec``, ``rmatvec``, ``matmat``, ``rmatmat`` on
+            flat vectors, so that methods of SciPy take it as it is. Its `H` is bound too.
 
         Raises
         ------
@@ -707,7 +707,7 @@ class LinearOperator(abc.ABC):
         Returns
         -------
         values : DataArray
-            Over `dim`; real for symmetric operators (see `traits`). In `units`.
+            Over `dim`; real for symmetric operators (see ``traits``). In `units`.
         vectors : DataArray
             Only where asked for: over `dim` and the domain, with its labels.
 
@@ -986,7 +986,7 @@ class Elementary(LinearOperator):
         Which samples of its dim come out, where the operator only chooses or reorders
         them: auxiliary coordinates then follow.
     clinear, traits, keeps_constants
-        See `LinearOperator`.
+        See `xlops.LinearOperator`.
     """
 
     domain: Space

@@ -88,7 +88,7 @@ def written(unit: pint.Unit) -> str:
 class Gain(NamedTuple):
     """What an operator does to units: ``unit(A @ x) = gain · unit(x)``.
 
-    `factors` are unit names with their powers, None where the gain is not known (an
+    ``factors`` are unit names with their powers, None where the gain is not known (an
     axis whose coordinate has no units).
     """
 

@@ -75,7 +75,7 @@ def cg(
     Eager: with Dask every iteration is one submission, and x comes back persisted. Lazy
     weights of A are computed in each of them: persist those that fit into memory. That
     A is its own adjoint is not checked; a direction in which it is not positive ends
-    the solver with `Reason.BREAKDOWN`. In the history, ``gradient_norm`` is the norm of
+    the solver with ``Reason.BREAKDOWN``. In the history, ``gradient_norm`` is the norm of
     y + damp² x_ref − (A + damp²) x.
 
     References

@@ -106,7 +106,7 @@ def assert_linear(
     A : LinearOperator
         The operator.
     like : DataArray, optional
-        As for `dottest`.
+        As for `xlops.dottest`.
     tol : float, optional
         Bound of the difference, relative to the largest value; 1e-12, or 1e-5 in single
         precision, unless given.
