@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["blas_shares", "count", "limited", "one_thread_each", "pool"]
 
 
-# BLAS gives a thread at least this many multiplications of a product.
+# OpenBLAS gives a thread at least this many multiplications of a product.
 LEAST_PRODUCT = 2**18
 
 
