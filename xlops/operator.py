@@ -980,8 +980,8 @@ class Elementary(LinearOperator):
         Whether forward and adjoint only move values: integers then stay integers.
     totals : tuple of callable, optional
         For cumulative operators: kernels of what a piece adds to the running value.
-    threaded, blas : bool
-        Whether one call of a kernel uses several threads, and whether it calls BLAS.
+    blas : bool
+        Whether kernels call BLAS.
     selects : ndarray of int, optional
         Which samples of its dim come out, where the operator only chooses or reorders
         them: auxiliary coordinates then follow.
@@ -1007,7 +1007,6 @@ class Elementary(LinearOperator):
         weights: tuple[Array, ...] = (),
         exact: tuple[bool, bool] = (False, False),
         totals: tuple[Kernel, Kernel] | None = None,
-        threaded: bool = False,
         blas: bool = False,
         selects: Indices | None = None,
         clinear: bool = True,
@@ -1027,7 +1026,7 @@ class Elementary(LinearOperator):
         self.keeps_constants = keeps_constants
         self._window, self._kernels, self._weights = window, (forward, adjoint), weights
         self._exact, self._totals = exact, totals
-        self._threaded, self._blas = threaded, blas
+        self._blas = blas
         self._selects = selects
 
     @functools.cached_property
@@ -1060,7 +1059,6 @@ class Elementary(LinearOperator):
             "range_kind": self.range.kind,
             "exact": self._exact,
             "totals": self._totals,
-            "threaded": self._threaded,
             "blas": self._blas,
             "places": (self.domain.places, self.range.places),
         }

@@ -142,8 +142,6 @@ class MatrixMult(Elementary):
             params={"over": summed, "makes": made, "gain": gain},
             name=name,
             weights=(array,),
-            # Many small products are quicker side by side than each on all threads.
-            threaded=not shared,
             blas=True,
             traits=("explicit",),
         )

@@ -81,8 +81,6 @@ class Step:
     totals : tuple of callable, optional
         For cumulative operators, forward and adjoint: kernels of what a piece adds to
         the running value.
-    threaded : bool
-        Whether one call of a kernel uses several threads itself, on NumPy.
     blas : bool
         Whether kernels call BLAS, which starts threads of its own unless it is kept from
         that.
@@ -105,7 +103,6 @@ class Step:
     range_kind: str = "any"
     exact: tuple[bool, bool] = (False, False)
     totals: tuple[Kernel, Kernel] | None = None
-    threaded: bool = False
     blas: bool = False
     places: tuple[Places, Places] = ({}, {})
     layouts: tuple[Order | None, Order | None] = (None, None)
@@ -485,6 +482,18 @@ def places(node: Node) -> dict[Hashable, Callable[[slice], str]]:
 def calls_blas(node: Node) -> bool:
     """Whether one of the steps of a plan does."""
     return any(isinstance(n, Apply) and n.step.blas for n in nodes(node))
+
+
+def products(node: Node) -> Iterator[int]:
+    """Multiplications of one product of each step that calls BLAS.
+
+    Dims that a step has on both sides have a product for each sample.
+    """
+    for n in nodes(node):
+        if isinstance(n, Apply) and n.step.blas:
+            given, made = n.step.sides(n.adjoint)
+            sizes = {**n.child.sizes, **n.sizes}
+            yield math.prod(sizes[d] for d in sizes if not (d in given and d in made))
 
 
 def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:
