@@ -125,6 +125,11 @@ def _along(dim: object, labels: list[Hashable] | None, count: int) -> Space:
         )
     if labels is None:
         return Space({dim: count})
+    if any(isinstance(label, tuple) for label in labels):
+        raise LabelError(
+            f"Concat: a label of dim {dim!r} is one value, not several; give a sequence "
+            "of operators and a coordinate"
+        )
     return Space.of(xr.DataArray(np.arange(count), dims=dim, coords={dim: labels})[dim])
 
 

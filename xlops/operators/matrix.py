@@ -427,7 +427,7 @@ def _sparse_product(
         values = (A.T @ data.conj()).conj()
     else:
         values = A.T @ data
-    values = values.reshape(*(_length(block.want[dim]) for dim in made), *shape)
+    values = values.reshape([*(_length(block.want[dim]) for dim in made), *shape])
     out.transpose([result.index(dim) for dim in (*made, *rest)])[...] = values
 
 
