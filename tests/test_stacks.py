@@ -6,6 +6,7 @@ import pint
 import pylops
 import pytest
 import xarray as xr
+from scipy import sparse
 
 import xlops as xl
 
@@ -483,3 +484,46 @@ def test_labels_along_a_concat_are_single_values(d):
     I = xl.Identity(d.time)
     with pytest.raises(xl.LabelError, match="is one value, not several"):
         xl.Concat({(1, 2): I, (1, 3): I}, "shot")
+
+
+def test_a_block_without_rows_is_refused():
+    for rows in ({}, []):
+        with pytest.raises(xl.LabelError, match="Block needs at least one operator"):
+            xl.Block(rows)
+
+
+# --- many operators -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 5}])
+def test_samples_of_a_long_concat(d, chunks):
+    """Each is what its own operator makes, forward, and after other operators."""
+    labels = np.arange(40)
+    rows = xr.DataArray(["a", "b"], dims="row")
+    parts = {
+        int(i): xl.MatrixMult(
+            sparse.csr_array(np.eye(4)[[i % 4, 0]]),
+            domain=d.offset,
+            range=rows.assign_coords(row=rows).row,
+        )
+        for i in labels
+    }
+    A = xl.Concat({i: (i + 1) * parts[i] for i in parts}, "shot")
+    x = d if chunks is None else d.chunk(chunks)
+    wanted = np.stack([(i + 1) * d.values[[i % 4, 0]] for i in labels])
+    made = (A @ x).transpose("shot", "row", "time")
+    np.testing.assert_array_equal(made, wanted)
+    turned = (xl.Roll(made.shot, 3) @ A) @ x
+    np.testing.assert_array_equal(
+        turned.transpose("shot", "row", "time"), np.roll(wanted, 3, axis=0)
+    )
+    back = np.zeros(d.shape)
+    for i in labels:
+        np.add.at(back, [i % 4, 0], (i + 1) * wanted[i])
+    near(A.H @ made, back)
+
+
+def test_labels_that_differ_along_a_concat_are_told_by_its_name(d):
+    parts = [xl.Restriction(d.time, [i]) for i in range(12)]
+    with pytest.raises(xl.LabelError, match=r"^side cannot be added: 'time' has other"):
+        xl.Concat(parts, "shot", name="side")

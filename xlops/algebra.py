@@ -383,8 +383,8 @@ class Sum(LinearOperator):
     range: Space
     gain: Gain
 
-    def __init__(self, terms: Sequence[LinearOperator]) -> None:
-        who = " + ".join(str(term) for term in terms)
+    def __init__(self, terms: Sequence[LinearOperator], name: str | None = None) -> None:
+        who = name or " + ".join(str(term) for term in terms)
         known = next((t for t in terms if t.gain != units.NONE), terms[0])
         self.terms = tuple(_in_unit(term, known) for term in terms)
         unknown = any(term.gain == units.NONE for term in terms)
@@ -395,7 +395,7 @@ class Sum(LinearOperator):
         self.range = joined_range(
             [(str(t), extended_range(t, self.domain, who)) for t in self.terms], who
         )
-        self.name = " + ".join(str(term) for term in self.terms).replace("+ -", "- ")
+        self.name = name or " + ".join(map(str, self.terms)).replace("+ -", "- ")
         self.clinear = all(t.clinear for t in terms) and self.domain.kind != "real"
         shared = frozenset({"symmetric", "positive"})
         self.traits = shared.intersection(*(term.traits for term in terms))

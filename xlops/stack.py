@@ -285,6 +285,8 @@ class Block(Stack):
 
     def __init__(self, operators: Rows, *, name: str | None = None) -> None:
         rows = _by_name(operators, "Block")
+        if not rows:
+            raise LabelError("Block needs at least one operator")
         entries: dict[Pair, LinearOperator] = {}
         for row, given in rows.items():
             here = {

@@ -98,9 +98,9 @@ class Concat(Sum):
             [
                 Product(_Insertion(axis, i, who), operator)
                 for i, operator in enumerate(operators)
-            ]
+            ],
+            who,
         )
-        self.name = who
 
     def _details(self) -> list[str]:
         return [f"  {i} = {operator}" for i, operator in enumerate(self.operators)]
