@@ -669,3 +669,20 @@ def test_any_expression_equals_its_matrix(data):
             assert y.coords.to_dataset().identical(x.coords.to_dataset())
             y = y.transpose("shot", *x.dims).values
             np.testing.assert_allclose(y, expected, rtol=0, atol=rounding)
+
+
+def test_numbers_leave_adjoints_too():
+    """What is known of a gram is known of that of a multiple, units included."""
+    x = xr.DataArray(np.arange(5.0), dims="x", coords={"x": ("x", np.arange(5.0))})
+    D = xl.FirstDerivative(x.x.assign_attrs(units="m"))
+    A = (pint.Quantity(-2.0, "km") * D).gram
+    assert A.traits >= {"symmetric", "positive"}
+    assert pint.Quantity(4.0, "km**2") * D.gram == A
+    assert (3 * xl.FFT(x.x)).gram == 9 * xl.FFT(x.x).gram
+
+
+def test_an_identity_on_real_values_is_real_linear():
+    x = xr.DataArray(np.arange(5.0), dims="x")
+    F = xl.FFT(x.x, real=True)
+    assert F.gram.is_identity
+    assert not F.gram.clinear

@@ -11,7 +11,11 @@ import scipy.sparse
 import xarray as xr
 
 import xlops as xl
+from xlops.engine import threads, tiles
 from xlops.kernels import matrix as kernels
+from xlops.windows.pieces import full
+from xlops.windows.plan import Apply, Source, Step
+from xlops.windows.rules import Contraction
 
 RNG = np.random.default_rng
 SIZES = {"freq": 4, "receiver": 5, "source": 6, "shot": 3, "time": 7, "part": 2}
@@ -350,6 +354,32 @@ def test_large(dims, sizes, shared):
     assert y.dims == tuple("receiver" if dim == "source" else dim for dim in dims)
     agree(y, einsum(A, x, "source"))
     agree(B.H @ y, einsum(A, y, "receiver", conjugate=True))
+
+
+@pytest.mark.parametrize("dims", [("shot", "freq", "source"), ("freq", "shot", "source")])
+def test_tiles_read_each_matrix_once(dims):
+    """They are cut along the dim that matrices have too, and along no other."""
+    given, made = {"freq": 64, "source": 512}, {"freq": 64, "receiver": 512}
+    step = Step("G", None, given, made, Contraction(given, made), print, print)
+    node = Apply(step, False, Source(dims, {**given, "shot": 100}, np.dtype(float)))
+    pieces = tiles.tiles_of(node, full(node.sizes), 2)
+    assert len(pieces) == 8
+    for piece in pieces:
+        assert piece["shot"] == slice(0, 100)
+        assert piece["receiver"] == slice(0, 512)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_blas_shares_large_products(workers, monkeypatch):
+    monkeypatch.setattr(threads, "count", lambda: workers)
+    for shots, shares in ((64 * workers - 1, False), (64 * workers, True)):
+        sizes = {"freq": 5, "receiver": 64, "source": 64}
+        (step,) = xl.Fredholm1(
+            xr.DataArray(np.ones((5, 64, 64)), dims=sizes), "source"
+        )._steps
+        data = {"shot": shots, "freq": 5, "source": 64}
+        node = Apply(step, False, Source(tuple(data), data, np.dtype(float)))
+        assert threads.blas_shares(node) is shares
 
 
 # --- with other operators -------------------------------------------------------------

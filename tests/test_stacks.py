@@ -6,6 +6,7 @@ import pint
 import pylops
 import pytest
 import xarray as xr
+from scipy import sparse
 
 import xlops as xl
 
@@ -416,3 +417,113 @@ def test_concat_refuses(d):
         xl.Concat([I, xl.FirstDerivative(d.time)], "k")
     with pytest.raises(xl.LabelError, match="cannot be added"):
         xl.Concat([I, xl.Restriction(d.time, [1])], "k")
+
+
+# --- dims that only some blocks know --------------------------------------------------
+
+
+def test_dims_of_one_block_pass_through_another(d):
+    """What one block makes may pass through those that have nothing to do with it."""
+    T, O = xl.FirstDerivative(d.time), xl.SecondDerivative(d.offset)
+    A = xl.BlockDiag({"p": T, "q": O})
+    x = {"p": d, "q": 2 * d}
+    y = A @ x
+    xr.testing.assert_identical(y["p"], T @ d)
+    xr.testing.assert_identical(y["q"], O @ (2 * d))
+    near((A @ A @ x)["p"], (T @ (T @ d)).values)
+    assert xl.dottest(A, like=d.isel(time=0))
+
+
+def test_dims_pass_through_all_blocks_that_belong_together(d):
+    """Factors are extended over what passes through them in any of their blocks."""
+    T, O = xl.Flip(d.time), xl.Flip(d.offset)
+    one = xl.Identity(d.time)
+    V, H = xl.VStack({"p": one, "q": 2 * one}), xl.HStack({"p": one, "q": 2 * one})
+    B = xl.BlockDiag({"p": O, "q": T})
+    A = B @ V
+    assert {str(dim) for dim in A.domain.dims} == {"offset", "time"}
+    assert all(set(space.dims) == {"offset", "time"} for space in A.range.values())
+    near((A @ d)["p"], d.values[::-1])
+    near((A @ d)["q"], 2 * d.values[:, ::-1])
+    C = H @ B
+    assert all(set(space.dims) == {"offset", "time"} for space in C.domain.values())
+    near(C @ {"p": d, "q": d}, d.values[::-1] + 2 * d.values[:, ::-1])
+    for operator in (A, A.H, C, C.H, C @ A):
+        assert xl.dottest(operator)
+
+
+def test_a_dim_passes_through_all_blocks_that_belong_together_or_none(d):
+    V = xl.VStack({"p": xl.Identity(d.time), "q": xl.Zero(d.time, d.offset)})
+    B = xl.BlockDiag({"p": xl.Flip(d.offset), "q": xl.Flip(d.offset)})
+    with pytest.raises(xl.LabelError, match="dim 'offset' would pass through VStack"):
+        B @ V
+
+
+# --- values that are real, complex or any ---------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["pq", "qp"])
+def test_a_sum_of_real_and_any_values_may_be_complex(d, order):
+    """Whatever the order of the blocks."""
+    F = xl.FFT(d.time, real=True)
+    parts = {"p": F.H, "q": xl.Identity(d.time)}
+    H = xl.HStack({name: parts[name] for name in order})
+    y = F @ d
+    made = H @ {"p": 1j * y, "q": 1j * d}
+    near(made, (F.H @ (1j * y)).values + 1j * d.values)
+
+
+def test_conjugates_of_stacks_add(d):
+    V = xl.VStack({"p": 1j * xl.Identity(d.time), "q": xl.Flip(d.time)})
+    y = (V.conj() + V) @ d
+    near(y["p"] + 1, np.ones(d.shape))
+    near(y["q"], 2 * d.values[:, ::-1])
+
+
+def test_labels_along_a_concat_are_single_values(d):
+    I = xl.Identity(d.time)
+    with pytest.raises(xl.LabelError, match="is one value, not several"):
+        xl.Concat({(1, 2): I, (1, 3): I}, "shot")
+
+
+def test_a_block_without_rows_is_refused():
+    for rows in ({}, []):
+        with pytest.raises(xl.LabelError, match="Block needs at least one operator"):
+            xl.Block(rows)
+
+
+# --- many operators -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 5}])
+def test_samples_of_a_long_concat(d, chunks):
+    """Each is what its own operator makes, forward, and after other operators."""
+    labels = np.arange(40)
+    rows = xr.DataArray(["a", "b"], dims="row")
+    parts = {
+        int(i): xl.MatrixMult(
+            sparse.csr_array(np.eye(4)[[i % 4, 0]]),
+            domain=d.offset,
+            range=rows.assign_coords(row=rows).row,
+        )
+        for i in labels
+    }
+    A = xl.Concat({i: (i + 1) * parts[i] for i in parts}, "shot")
+    x = d if chunks is None else d.chunk(chunks)
+    wanted = np.stack([(i + 1) * d.values[[i % 4, 0]] for i in labels])
+    made = (A @ x).transpose("shot", "row", "time")
+    np.testing.assert_array_equal(made, wanted)
+    turned = (xl.Roll(made.shot, 3) @ A) @ x
+    np.testing.assert_array_equal(
+        turned.transpose("shot", "row", "time"), np.roll(wanted, 3, axis=0)
+    )
+    back = np.zeros(d.shape)
+    for i in labels:
+        np.add.at(back, [i % 4, 0], (i + 1) * wanted[i])
+    near(A.H @ made, back)
+
+
+def test_labels_that_differ_along_a_concat_are_told_by_its_name(d):
+    parts = [xl.Restriction(d.time, [i]) for i in range(12)]
+    with pytest.raises(xl.LabelError, match=r"^side cannot be added: 'time' has other"):
+        xl.Concat(parts, "shot", name="side")

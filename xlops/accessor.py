@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from xlops.axis import Axis
+from xlops.cf import dim_named
 from xlops.errors import DTypeError, LabelError, XlopsError, listed, shown
 from xlops.operator import LinearOperator, as_dataset
 from xlops.solvers.solution import Solution
@@ -49,7 +50,8 @@ class DataArrayOperators:
             An operator, or one to be built from the coordinates of the array itself.
         *dims : Hashable
             The dims whose coordinates a class of operators is built from, one or more
-            as the class takes.
+            as the class takes. Names of the CF conventions do too: ``"T"``,
+            ``"latitude"``, a ``standard_name``.
         **kwargs
             Further arguments of the class.
 
@@ -119,7 +121,8 @@ class DatasetOperators:
             An operator, or one to be built from the coordinates of the Dataset itself.
         *dims : Hashable
             The dims whose coordinates a class of operators is built from, one or more
-            as the class takes.
+            as the class takes. Names of the CF conventions do too: ``"T"``,
+            ``"latitude"``, a ``standard_name``.
         **kwargs
             Further arguments of the class.
 
@@ -191,12 +194,14 @@ def _built(
             f"dims are names, one by one, got {shown(wrong[0])}; further arguments go by "
             "keyword, as in da.lops.apply(xl.FirstDerivative, 'time', kind='forward')"
         )
-    missing = [dim for dim in dims if dim not in obj.dims]
+    who = getattr(operator, "__name__", str(operator))
+    own = [dim_named(dim, obj, who) for dim in dims]
+    missing = [dim for dim in own if dim not in obj.dims]
     if missing:
         raise LabelError(
             f"dim {listed(missing)} is missing: the data have {listed(obj.dims)}"
         )
-    built = operator(*(obj[dim] for dim in dims), **kwargs)
+    built = operator(*(obj[dim] for dim in own), **kwargs)
     if not isinstance(built, LinearOperator):
         raise DTypeError(f"{operator} made a {type(built).__name__}, expected an operator")
     return built

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from xlops.errors import (
     DTypeError,
     LabelError,
     UnitError,
-    listed,
     shown,
 )
 from xlops.gains import Gains
@@ -131,7 +130,7 @@ class Product(LinearOperator):
     @functools.cached_property
     def factors(self) -> tuple[LinearOperator, ...]:
         """All factors, products in products opened; the last acts first."""
-        return (*_factors(self.outer), *_factors(self.inner))
+        return (*factors_of(self.outer), *factors_of(self.inner))
 
     @functools.cached_property
     def token(self) -> str:
@@ -155,10 +154,11 @@ class Product(LinearOperator):
 
 
 def _token_of_product(operator: LinearOperator) -> str:
-    return str(tokenize("product", [factor.token for factor in _factors(operator)]))
+    return str(tokenize("product", [factor.token for factor in factors_of(operator)]))
 
 
-def _factors(operator: LinearOperator) -> tuple[LinearOperator, ...]:
+def factors_of(operator: LinearOperator) -> tuple[LinearOperator, ...]:
+    """The factors of a product or of its adjoint; any other operator is its only one."""
     if isinstance(operator, Product):
         return operator.factors
     if isinstance(operator, Adjoint) and isinstance(operator.operator, Product):
@@ -188,25 +188,26 @@ def _composed(
     makes, needs = by_name(made), by_name(needed)
     for name, space in needs.items():
         here = f"{who}, block {name!r}" if name else who
-        _check_meet(makes[name], space, inner, outer, here)
+        _check_meet(makes[name], space, name, inner, outer, here)
     domains, ranges = by_name(inner.domain), by_name(outer.range)
     back = _each(inner._carry(_labels(needed), adjoint=True), domains)
     on = _each(outer._carry(_labels(made), adjoint=False), ranges)
+    before, after = _passing(outer, inner, who)
     domain = {
-        column: _beside(
+        column: _joined(
             space,
-            {name: (needs[name], makes[name]) for name in inner.gains.out_of(column)},
+            before[inner.gains.levels[1][column][0]],
             overlay(space.layout, back[column]),
-            who,
+            _one_kind(needs[name] for name in inner.gains.out_of(column)),
         )
         for column, space in domains.items()
     }
     range_ = {
-        row: _beside(
+        row: _joined(
             space,
-            {name: (makes[name], needs[name]) for name in outer.gains.into(row)},
+            after[outer.gains.levels[0][row][0]],
             space.relabeled(on[row]),
-            who,
+            _one_kind(makes[name] for name in outer.gains.into(row)),
         )
         for row, space in ranges.items()
     }
@@ -216,29 +217,48 @@ def _composed(
     )
 
 
-def _beside(
-    space: Space, meeting: Mapping[str, tuple[Space, Space]], labels: Layout, who: str
-) -> Space:
-    """A side of a product: its own dims, then those that pass through.
+def _passing(
+    outer: LinearOperator, inner: LinearOperator, who: str
+) -> tuple[dict[str, Space], dict[str, Space]]:
+    """What passes through the inner and the outer factor of a product.
 
-    `meeting` has, for each block between the factors, the space of the far factor and
-    that of the near one: what only the far one knows passes through the near one.
+    That is what only the other one knows, and what passes through it in turn. It is
+    the same for all blocks that belong together, and given by the first of them.
     """
-    passing = {
-        name: far.without([*near.dims, *space.dims])
-        for name, (far, near) in meeting.items()
-    }
-    first = next(iter(passing))
-    joined = passing[first]
-    for name, part in passing.items():
-        if set(part.dims) != set(passing[first].dims):
-            raise LabelError(
-                f"{who} do not meet: {listed(passing[first].dims)} would pass through "
-                f"block {first!r}, {listed(part.dims)} through block {name!r}"
-            )
-        joined = joined.union(part, who)
-    kinds = {far.kind for far, _ in meeting.values()} - {"any"}
-    return _joined(space, joined, labels, kinds.pop() if len(kinds) == 1 else "any")
+    made, given = inner.gains.levels[0], outer.gains.levels[1]
+    makes, needs = by_name(inner.range), by_name(outer.domain)
+    through = (
+        {origin: Space({}) for origin, _ in made.values()},
+        {origin: Space({}) for origin, _ in given.values()},
+    )
+    grown = True
+    while grown:
+        grown = False
+        for name in needs:
+            near = makes[name], through[0], made[name][0]
+            far = needs[name], through[1], given[name][0]
+            for (own, passing, origin), (other, on, start) in ((near, far), (far, near)):
+                whole = other.union(on[start])
+                lacking = whole.without([*own.dims, *passing[origin].dims])
+                if lacking.dims:
+                    passing[origin] = passing[origin].union(lacking, who)
+                    grown = True
+    for operator, passing in ((inner, through[0]), (outer, through[1])):
+        made, given = operator.gains.levels
+        for side, levels in ((operator.range, made), (operator.domain, given)):
+            for name, space in by_name(side).items():
+                twice = [dim for dim in passing[levels[name][0]].dims if dim in space]
+                if twice:
+                    raise LabelError(
+                        f"{who} do not meet: dim {str(twice[0])!r} would pass through "
+                        f"{operator}, which knows it in block {name!r}"
+                    )
+    return through
+
+
+def _one_kind(spaces: Iterable[Space]) -> Kind:
+    kinds = {space.kind for space in spaces} - {"any"}
+    return kinds.pop() if len(kinds) == 1 else "any"
 
 
 def _labels(side: Space | Blocks) -> Coords:
@@ -254,9 +274,14 @@ def _what(side: Space | Blocks) -> str:
 
 
 def _check_meet(
-    made: Space, needed: Space, inner: LinearOperator, outer: LinearOperator, who: str
+    made: Space,
+    needed: Space,
+    name: str,
+    inner: LinearOperator,
+    outer: LinearOperator,
+    who: str,
 ) -> None:
-    """Raise unless what `inner` makes is what `outer` needs."""
+    """Raise unless what `inner` makes of a block is what `outer` needs."""
     for dim in needed.dims:
         if dim in made:
             reason = needed.axis(dim).difference(made.axis(dim))
@@ -268,15 +293,16 @@ def _check_meet(
                 if all(dim in part.variables for part in _each(kept, {"": None}).values()):
                     continue
             raise LabelError(f"{who} do not meet: {outer} needs {needed}, but {reason}")
-        consumed = any(dim in space for space in _spaces(inner.domain))
-        if consumed:
+        given = by_name(inner.domain)
+        if any(dim in given[column] for column in inner.gains.into(name)):
             raise LabelError(
                 f"{who} do not meet: {outer} needs dim {str(dim)!r}, which {inner} has "
                 f"consumed (it makes {made}); change the order of the two, or rename "
                 "the dim"
             )
-    for space in _spaces(outer.range):
-        twice = [dim for dim in space.dims if dim in made and dim not in needed]
+    for row in outer.gains.out_of(name):
+        dims = by_name(outer.range)[row].dims
+        twice = [dim for dim in dims if dim in made and dim not in needed]
         if twice:
             raise LabelError(
                 f"{who} do not meet: {outer} makes dim {str(twice[0])!r}, which is "
@@ -286,10 +312,6 @@ def _check_meet(
         raise LabelError(
             f"{who} do not meet: {inner} makes complex values, {outer} needs real ones"
         )
-
-
-def _spaces(side: Space | Blocks) -> list[Space]:
-    return list(side.values()) if isinstance(side, Blocks) else [side]
 
 
 def _each(value: Any, names: Any) -> dict[str, Any]:
@@ -361,8 +383,8 @@ class Sum(LinearOperator):
     range: Space
     gain: Gain
 
-    def __init__(self, terms: Sequence[LinearOperator]) -> None:
-        who = " + ".join(str(term) for term in terms)
+    def __init__(self, terms: Sequence[LinearOperator], name: str | None = None) -> None:
+        who = name or " + ".join(str(term) for term in terms)
         known = next((t for t in terms if t.gain != units.NONE), terms[0])
         self.terms = tuple(_in_unit(term, known) for term in terms)
         unknown = any(term.gain == units.NONE for term in terms)
@@ -373,7 +395,7 @@ class Sum(LinearOperator):
         self.range = joined_range(
             [(str(t), extended_range(t, self.domain, who)) for t in self.terms], who
         )
-        self.name = " + ".join(str(term) for term in self.terms).replace("+ -", "- ")
+        self.name = name or " + ".join(map(str, self.terms)).replace("+ -", "- ")
         self.clinear = all(t.clinear for t in terms) and self.domain.kind != "real"
         shared = frozenset({"symmetric", "positive"})
         self.traits = shared.intersection(*(term.traits for term in terms))
@@ -406,7 +428,9 @@ def joined_range(made: Sequence[tuple[str, Space]], who: str) -> Space:
             raise LabelError(
                 f"{who} cannot be added: {first} makes {joined}, {term} makes {space}"
             )
-        kind: Kind = "complex" if "complex" in (joined.kind, space.kind) else space.kind
+        kinds = {joined.kind, space.kind}
+        mixed: Kind = "complex" if "complex" in kinds else "any"
+        kind = space.kind if len(kinds) == 1 else mixed
         both = joined.union(space, f"{who} cannot be added").of_kind(kind)
         labels = common([space.layout, joined.layout], who)
         # Auxiliary coordinates that differ are true of neither.

@@ -162,6 +162,16 @@ class Axis:
         """Whether all steps are the same."""
         return self.uneven_at(REGULAR) is None
 
+    @property
+    def is_even(self) -> bool:
+        """Whether labels are numbers that first and last one tell all of."""
+        if self.labels is None or self.labels.dtype.kind not in "if":
+            return False
+        try:
+            return self.is_regular
+        except LabelError:  # NaN, repeated or unsorted
+            return False
+
     def regular_step(self, who: str) -> float:
         """The step of an axis that must be regular.
 
@@ -343,13 +353,13 @@ class Place:
     def __reduce__(self) -> tuple[Any, ...]:
         axis = self._axis
         labels = axis.labels
-        if labels is None or axis.size <= MANY:
-            return Place, (axis,)
-        units = {k: v for k, v in labels.attrs.items() if k == "units"}
-        if labels.dtype.kind not in "if" or not axis.is_regular:
-            return Place, (Axis(axis.dim, axis.size, None),)
-        ends = labels.values[[0, -1]].tolist()
-        return _even_place, (axis.dim, axis.size, *ends, units)
+        if labels is not None and axis.is_even:
+            units = {k: v for k, v in labels.attrs.items() if k == "units"}
+            ends = labels.values[[0, -1]].tolist()
+            return _even_place, (axis.dim, axis.size, *ends, units)
+        if axis.size > MANY:
+            labels = None
+        return Place, (Axis(axis.dim, axis.size, labels),)
 
 
 def _even_place(

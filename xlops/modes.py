@@ -9,7 +9,8 @@ from typing import Any
 import xarray as xr
 from dask.tokenize import tokenize
 
-from xlops import engine
+from xlops import engine, units
+from xlops.cf import dim_named
 from xlops.operator import Coords, LinearOperator
 from xlops.windows.plan import Plan
 
@@ -70,9 +71,16 @@ class InMode(LinearOperator):
             return x.map(self.taken, keep_attrs=True)
         if isinstance(x, Mapping):
             return {name: self.taken(block) for name, block in x.items()}
-        if not isinstance(x, xr.DataArray) or engine.is_lazy(x.data):
+        if not isinstance(x, xr.DataArray):
             return x
-        return x.chunk({dim: c for dim, c in self.chunks.items() if dim in x.dims})
+        data = x.data
+        if units.is_quantity(data):  # xarray would put quantities into chunks
+            cut = self.taken(x.copy(data=data.magnitude)).data
+            return x.copy(data=data._REGISTRY.Quantity(cut, data.units))
+        if engine.is_lazy(data):
+            return x
+        chunks = {dim_named(n, x, self.name): sizes for n, sizes in self.chunks.items()}
+        return x.chunk({dim: sizes for dim, sizes in chunks.items() if dim in x.dims})
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         return self.operator._plan(x, adjoint)

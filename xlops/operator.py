@@ -203,7 +203,7 @@ class LinearOperator(abc.ABC):
         """Plain arrays inside x and where they came from; "" names a single array."""
         who = self.name
         if isinstance(self.domain, Space):
-            array, origin = admitted(x, self.domain, self._made, who, self._memory)
+            array, origin = admitted(x, self.domain, self._made[""], who, self._memory)
             return array, {"": origin}
         if not isinstance(x, (Mapping, xr.Dataset)):
             raise DTypeError(
@@ -218,7 +218,8 @@ class LinearOperator(abc.ABC):
             )
         arrays, origins = {}, {}
         for name, space in self.domain.items():
-            array, origin = admitted(x[name], space, self._made, f"{who}, block {name!r}")
+            new = self._made[name]
+            array, origin = admitted(x[name], space, new, f"{who}, block {name!r}")
             arrays[name], origins[name] = array, origin
         self._check_passing({name: x[name] for name in self.domain})
         return arrays, origins
@@ -298,10 +299,17 @@ class LinearOperator(abc.ABC):
         return result
 
     @functools.cached_property
-    def _made(self) -> tuple[Hashable, ...]:
-        """All dims of the range."""
-        sides = self.range.values() if isinstance(self.range, Blocks) else (self.range,)
-        return tuple(dict.fromkeys(dim for space in sides for dim in space.dims))
+    def _made(self) -> dict[str, tuple[Hashable, ...]]:
+        """All dims of what is made from each block."""
+        made = self.range if isinstance(self.range, Blocks) else {"": self.range}
+        return {
+            column: tuple(
+                dict.fromkeys(
+                    dim for row in self.gains.out_of(column) for dim in made[row].dims
+                )
+            )
+            for column in self.gains.columns
+        }
 
     @functools.cached_property
     def _memory(self) -> Memory:
@@ -980,8 +988,8 @@ class Elementary(LinearOperator):
         Whether forward and adjoint only move values: integers then stay integers.
     totals : tuple of callable, optional
         For cumulative operators: kernels of what a piece adds to the running value.
-    threaded, blas : bool
-        Whether one call of a kernel uses several threads, and whether it calls BLAS.
+    blas : bool
+        Whether kernels call BLAS.
     selects : ndarray of int, optional
         Which samples of its dim come out, where the operator only chooses or reorders
         them: auxiliary coordinates then follow.
@@ -1007,7 +1015,6 @@ class Elementary(LinearOperator):
         weights: tuple[Array, ...] = (),
         exact: tuple[bool, bool] = (False, False),
         totals: tuple[Kernel, Kernel] | None = None,
-        threaded: bool = False,
         blas: bool = False,
         selects: Indices | None = None,
         clinear: bool = True,
@@ -1027,7 +1034,7 @@ class Elementary(LinearOperator):
         self.keeps_constants = keeps_constants
         self._window, self._kernels, self._weights = window, (forward, adjoint), weights
         self._exact, self._totals = exact, totals
-        self._threaded, self._blas = threaded, blas
+        self._blas = blas
         self._selects = selects
 
     @functools.cached_property
@@ -1060,7 +1067,6 @@ class Elementary(LinearOperator):
             "range_kind": self.range.kind,
             "exact": self._exact,
             "totals": self._totals,
-            "threaded": self._threaded,
             "blas": self._blas,
             "places": (self.domain.places, self.range.places),
         }

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from xlops.algebra import Adjoint, Product, Scaled, identity_on
+from xlops.algebra import Adjoint, Product, Scaled, factors_of, identity_on
 from xlops.operator import LinearOperator
 from xlops.space import Blocks, Space, by_name
 
@@ -39,7 +39,7 @@ def simplified(product: Product) -> LinearOperator:
         if both is None:
             i += 1
             continue
-        numbers_of_both, new = _without_numbers(_opened(both))
+        numbers_of_both, new = _without_numbers(factors_of(both))
         numbers += numbers_of_both
         factors[i : i + 2] = new
         changed, i = True, max(i - 1, 0)
@@ -72,10 +72,6 @@ def _applied(outer: LinearOperator, inner: LinearOperator) -> LinearOperator | N
     return None
 
 
-def _opened(operator: LinearOperator) -> Sequence[LinearOperator]:
-    return operator.factors if isinstance(operator, Product) else (operator,)
-
-
 def _without_numbers(
     factors: Sequence[LinearOperator],
 ) -> tuple[list[float], list[LinearOperator]]:
@@ -83,10 +79,14 @@ def _without_numbers(
     numbers: list[float] = []
     plain: list[LinearOperator] = []
     for factor in factors:
-        if isinstance(factor, Scaled) and not isinstance(factor.number, complex):
-            numbers.append(factor.number)
-            factor = factor.operator
-        plain += _opened(factor)
+        own = factor.operator if isinstance(factor, Adjoint) else factor
+        if isinstance(own, Scaled) and not isinstance(own.number, complex):
+            scaled = own.operator if own is factor else own.operator.H
+            more, inside = _without_numbers(factors_of(scaled))
+            numbers += [own.number, *more]
+            plain += inside
+        else:
+            plain.append(factor)
     return numbers, plain
 
 

@@ -11,6 +11,7 @@ from dask.tokenize import tokenize
 from xlops import units
 from xlops.algebra import (
     Adjoint,
+    Conjugate,
     Product,
     Scaled,
     common,
@@ -284,6 +285,8 @@ class Block(Stack):
 
     def __init__(self, operators: Rows, *, name: str | None = None) -> None:
         rows = _by_name(operators, "Block")
+        if not rows:
+            raise LabelError("Block needs at least one operator")
         entries: dict[Pair, LinearOperator] = {}
         for row, given in rows.items():
             here = {
@@ -319,6 +322,8 @@ def entries_of(operator: LinearOperator) -> dict[Pair, LinearOperator]:
         return dict(operator.entries)
     if isinstance(operator, Adjoint):
         return {(c, r): entry.H for (r, c), entry in entries_of(operator.operator).items()}
+    if isinstance(operator, Conjugate):
+        return {pair: part.conj() for pair, part in entries_of(operator.operator).items()}
     if isinstance(operator, Scaled):
         number, gains = operator.number, operator.gains
         return {

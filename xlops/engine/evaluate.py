@@ -353,7 +353,7 @@ def _add(
     mark = scratch.mark()
     done = _banded_at_once(node, want, readers, out)
     started = bool(done)
-    for term in node.terms:
+    for term in node.terms_in(want):
         if term in done or _is_zero(term, want):
             continue
         view = out.transpose([node.dims.index(dim) for dim in term.dims])

@@ -140,7 +140,7 @@ class Graphs(Stages):
         stage = _all_lazy(stage)
         node = stage.node
         split = _split(stage).get(node)
-        for source in _sources(node):  # rechunks that this stage is the first to use
+        for source in node.sources:  # rechunks that this stage is the first to use
             if source in self._pending:
                 self.reports.append(self._pending.pop(source))
         if split and isinstance(node, Apply) and isinstance(node.window, Permutation):
@@ -349,7 +349,7 @@ class _Layer:
         node = stage.node
         self.chunks = _chunks(node, stage.arrays)
         self.node, self._stage = node, stage
-        self.sources = _sources(node)
+        self.sources = node.sources
         self.arrays = [stage.arrays[source] for source in self.sources]
         self.slots = {source: slot for slot, source in enumerate(self.sources)}
         names = {s: (a.data.name, a.dims) for s, a in stage.arrays.items()}
@@ -574,17 +574,6 @@ def _size(node: Node) -> Callable[[Window], int]:
     return lambda window: volume(window, node.dims)
 
 
-def _sources(node: Node) -> list[Source]:
-    """The sources of a plan, those of its weights too."""
-    found: dict[Source, None] = {}
-    for n in nodes(node):
-        if isinstance(n, Source):
-            found[n] = None
-        elif isinstance(n, Apply):
-            found.update((w, None) for w in n.step.weights if isinstance(w, Source))
-    return list(found)
-
-
 def _reads_part(node: Apply, want: Window, part: Window) -> Iterable[tuple[Source, Window]]:
     """What a piece of a result needs of a part of what its topmost step sums over."""
     have = {**node.needs(want), **part}
@@ -683,7 +672,7 @@ def _readers(
     layout: Sequence[tuple[int, Index]],
     arrays: Sequence[NDArray],
 ) -> Readers:
-    sources = _sources(node)  # in the order in which the layer has them
+    sources = node.sources  # in the order in which the layer has them
     pieces: dict[Source, list[Piece]] = {}
     for (slot, starts), array in zip(layout, arrays, strict=True):
         source = sources[slot]

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from xlops.windows.plan import Node, calls_blas
+from xlops.windows.plan import Node, calls_blas, products
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["count", "limited", "one_thread_each", "pool"]
+__all__ = ["blas_shares", "count", "limited", "one_thread_each", "pool"]
+
+
+# OpenBLAS gives a thread at least this many multiplications of a product.
+LEAST_PRODUCT = 2**18
 
 
 def count() -> int:
@@ -66,6 +70,17 @@ def one_thread_each() -> Iterator[None]:
 def limited(node: Node) -> contextlib.AbstractContextManager[None]:
     """While pieces of a plan run side by side: one thread each, if it calls BLAS."""
     return one_thread_each() if calls_blas(node) else contextlib.nullcontext()
+
+
+def blas_shares(node: Node) -> bool:
+    """Whether a plan has products that BLAS shares out among all threads by itself.
+
+    Smaller ones are quicker side by side, one thread each. These are not: the threads of
+    BLAS go on spinning for a while when they are done, and slow down all threads but
+    their own.
+    """
+    least = count() * LEAST_PRODUCT
+    return any(product >= least for product in products(node))
 
 
 @functools.cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from xlops.engine.stages import Stage, Stages
 from xlops.windows.lines import Lines
 from xlops.windows.pieces import Array, NDArray, Window, full, volume
 from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
-from xlops.windows.rules import Stencil
+from xlops.windows.rules import Contraction, Stencil
 
 __all__ = ["Tiles", "fill", "reads_sources", "scratch_bytes", "tiles_of"]
 
@@ -41,7 +42,7 @@ class Tiles(Stages):
         """The stage itself, unless its smallest pieces leave the cache."""
         if alone or isinstance(stage.node, Source) or _bytes(stage.node) <= SMALL_BYTES:
             return stage
-        if any(isinstance(n, Apply) and n.step.threaded for n in nodes(stage.node)):
+        if threads.blas_shares(stage.node):
             return None  # it uses the threads better by itself
         fixed = uncut(stage.node)
         least = {
@@ -70,8 +71,7 @@ class Tiles(Stages):
 def run(node: Node, readers: Readers, out: NDArray) -> None:
     """Fill an array with all that a plan makes, on as many threads as are worth it."""
     everything = full(node.sizes)
-    threaded = any(isinstance(n, Apply) and n.step.threaded for n in nodes(node))
-    if threaded or _bytes(node) <= SMALL_BYTES:
+    if _bytes(node) <= SMALL_BYTES or threads.blas_shares(node):
         evaluate(node, everything, readers, out, Scratch())
         return
     workers = threads.count()
@@ -112,6 +112,9 @@ def fill(
 def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     """A piece of a plan cut into tiles, the outermost dims first.
 
+    Before them come the dims that matrices share with the data: cut along others, the
+    same matrix would be read for each tile.
+
     Parameters
     ----------
     node : Node
@@ -136,12 +139,13 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     if workers > 1:
         target = min(target, max(whole // (4 * workers), RUN_BYTES))
     tile = dict(sizes)
+    inside = itertools.accumulate(sizes.values(), operator.floordiv, initial=whole)
+    runs = dict(zip(node.dims, itertools.islice(inside, 1, None), strict=True))
+    first = _shared(node)
     for shortest in (RUN_BYTES, SHORT_RUN_BYTES):
-        run = whole
-        for dim in node.dims:
-            run //= sizes[dim]
+        for dim in sorted(node.dims, key=lambda dim: dim not in first):
             bytes_ = math.prod(tile.values()) * item
-            least = max(LENGTH_TO_HALO * extra[dim], -(-shortest // run), 1)
+            least = max(LENGTH_TO_HALO * extra[dim], -(-shortest // runs[dim]), 1)
             if bytes_ > target and dim not in fixed and least < tile[dim]:
                 # Tiles of one size: as few as keep to the target.
                 most = max(target * tile[dim] // bytes_, least)
@@ -159,6 +163,13 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     return [
         dict(zip(node.dims, pieces, strict=True)) for pieces in itertools.product(*cuts)
     ]
+
+
+def _shared(node: Node) -> frozenset[Hashable]:
+    """Dims that contractions have on both sides."""
+    steps = [n.window for n in nodes(node) if isinstance(n, Apply)]
+    both = (set(w.domain) & set(w.range) for w in steps if isinstance(w, Contraction))
+    return frozenset().union(*both)
 
 
 def reads_sources(node: Node) -> bool:

@@ -148,6 +148,54 @@ class Band:
         rows = (before, n - after)
         return cls.__new__(cls)._set(n, offsets, rows, inside, entries[order], None)
 
+    @classmethod
+    def inside_ends(
+        cls,
+        n: int,
+        offsets: npt.ArrayLike,
+        weights: npt.ArrayLike,
+        rows: tuple[int, int],
+        ends: tuple[npt.ArrayLike, npt.ArrayLike],
+    ) -> Band:
+        """The same weights in rows [first, last), rows of their own before and after.
+
+        Takes no more time for long axes than for short ones.
+
+        Parameters
+        ----------
+        n : int
+            Rows and columns.
+        offsets : array of int
+            The diagonals, ascending.
+        weights : array of float
+            The entry of each inside; where it is 0 nothing is read.
+        rows : tuple of int
+            First and last.
+        ends : tuple of array
+            Entries of the other rows, shape (offsets, rows), and which are used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from xlops.kernels.band import Band
+        >>> ends = np.array([[0.0, -1.0], [-1.0, 1.0], [1.0, 0.0]])
+        >>> weights = [-0.5, 0, 0.5]
+        >>> band = Band.inside_ends(4, [-1, 0, 1], weights, (1, 3), (ends, ends != 0))
+        >>> band.dense()
+        array([[-1. ,  1. ,  0. ,  0. ],
+               [-0.5,  0. ,  0.5,  0. ],
+               [ 0. , -0.5,  0. ,  0.5],
+               [ 0. ,  0. , -1. ,  1. ]])
+        """
+        entries = np.asarray(weights, np.float64)
+        table = np.ascontiguousarray(ends[0], np.float64)
+        used = np.ascontiguousarray(ends[1], np.bool_)
+        kept = (entries != 0) | used.any(axis=1)
+        tables = (table[kept], used[kept])
+        diagonals = np.asarray(offsets, np.intp)[kept]
+        new, inside = cls.__new__(cls), entries[kept] != 0
+        return new._set(n, diagonals, rows, inside, entries[kept], tables)
+
     def __getstate__(self) -> dict[str, Any]:
         # Tables of truncated bands follow from the weights.
         tables = None if self.truncated else self._tables

@@ -98,9 +98,9 @@ class Concat(Sum):
             [
                 Product(_Insertion(axis, i, who), operator)
                 for i, operator in enumerate(operators)
-            ]
+            ],
+            who,
         )
-        self.name = who
 
     def _details(self) -> list[str]:
         return [f"  {i} = {operator}" for i, operator in enumerate(self.operators)]
@@ -125,6 +125,11 @@ def _along(dim: object, labels: list[Hashable] | None, count: int) -> Space:
         )
     if labels is None:
         return Space({dim: count})
+    if any(isinstance(label, tuple) for label in labels):
+        raise LabelError(
+            f"Concat: a label of dim {dim!r} is one value, not several; give a sequence "
+            "of operators and a coordinate"
+        )
     return Space.of(xr.DataArray(np.arange(count), dims=dim, coords={dim: labels})[dim])
 
 

@@ -79,31 +79,39 @@ def _band(axis: Axis, derivative: int, points: _Points) -> Band:
     inside, edges = points
     offsets = sorted({*inside, *(o for row in edges.values() for o in row)})
     column = {offset: w for w, offset in enumerate(offsets)}
+    first, last = max(0, -inside[0]), n - max(0, inside[-1])
+    if axis.is_regular:
+        rows = np.r_[0:first, last:n]
+        table = np.zeros((len(offsets), len(rows)))
+        for row, taken in edges.items():
+            at = int(np.searchsorted(rows, row % n))
+            table[[column[o] for o in taken], at] = _even(taken, axis.step, derivative)
+        weights = np.zeros(len(offsets))
+        weights[[column[o] for o in inside]] = _even(inside, axis.step, derivative)
+        return Band.inside_ends(n, offsets, weights, (first, last), (table, table != 0))
     coefficients = np.zeros((len(offsets), n))
     used = np.zeros((len(offsets), n), dtype=bool)
+    numbers = axis.numbers
 
     def fill(rows: npt.NDArray[np.intp], taken: tuple[int, ...]) -> None:
-        steps = np.array(taken)
-        if axis.is_regular:
-            # All weights of these few points are multiples of 1/12 of a step.
-            plain = np.round(12 * _weights(steps[None].astype(float), derivative)) / 12
-            weights = np.repeat(plain / axis.step**derivative, len(rows), axis=0)
-        else:
-            numbers = axis.numbers
-            nodes = numbers[rows[:, None] + steps] - numbers[rows][:, None]
-            weights = _weights(nodes, derivative)
-        for offset, weight in zip(taken, weights.T, strict=True):
+        nodes = numbers[rows[:, None] + np.array(taken)] - numbers[rows][:, None]
+        for offset, weight in zip(taken, _weights(nodes, derivative).T, strict=True):
             coefficients[column[offset], rows] = weight
-            # On uneven axes all points are read, also where neighbours lie evenly: which
-            # weights vanish is rounding there, and rows of one pattern run fastest.
-            used[column[offset], rows] = weight != 0 if axis.is_regular else True
+            # All points are read, also where neighbours lie evenly: which weights vanish
+            # is rounding there, and rows of one pattern run fastest.
+            used[column[offset], rows] = True
 
-    fill(np.arange(max(0, -inside[0]), n - max(0, inside[-1])), inside)
+    fill(np.arange(first, last), inside)
     for row, taken in edges.items():
         fill(np.array([row % n]), taken)
-    # The middle point of an even centered difference has no weight: it is not read.
-    kept = used.any(axis=1)
-    return Band(np.array(offsets)[kept], coefficients[kept], used[kept])
+    return Band(np.array(offsets), coefficients, used)
+
+
+def _even(taken: tuple[int, ...], step: float, derivative: int) -> npt.NDArray[np.float64]:
+    """Weights of points one step apart; where one is zero, its point is not read."""
+    nodes = np.array(taken, dtype=float)[None]
+    # All weights of these few points are multiples of 1/12 of a step.
+    return np.asarray(np.round(12 * _weights(nodes, derivative))[0] / 12 / step**derivative)
 
 
 class _Derivative(Elementary):

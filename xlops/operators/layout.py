@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from xlops.cf import dim_named
 from xlops.errors import DTypeError, LabelError, listed
 from xlops.operator import Coords, Elementary
 from xlops.operators.common import about, called
@@ -114,6 +115,7 @@ def _new_names(space: Space, names: Any, who: str) -> dict[Hashable, Hashable]:
     if wrong or not names:
         given = wrong[0] if wrong else names
         raise DTypeError(f"{who}: expected new names, as {{'old': 'new'}}, got {given!r}")
+    names = {dim_named(n, space.labels, who): new for n, new in names.items()}
     missing = [dim for dim in names if dim not in space]
     if missing:
         raise LabelError(
@@ -214,6 +216,7 @@ def _own(space: Space) -> Order:
 
 def _layout(space: Space, dims: tuple[Any, ...], who: str) -> Order:
     """The order asked for, with its one ellipsis."""
+    dims = tuple(d if d is ... else dim_named(d, space.labels, who) for d in dims)
     named = [dim for dim in dims if dim is not ...]
     missing = [dim for dim in named if dim not in space]
     if missing:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xlops.cf import dim_named
 from xlops.errors import ArgumentError, DTypeError, LabelError, listed, shown
 from xlops.kernels import matrix as kernels
 from xlops.operator import Elementary
@@ -117,7 +118,7 @@ class MatrixMult(Elementary):
                 f"{who}: domain and range go with sparse matrices; the labels of a "
                 "DataArray are its own"
             )
-        shared, made, summed = _roles(A.dims, over, makes, who)
+        shared, made, summed = _roles(A, over, makes, who)
         # In memory as products read it: it is copied anyway.
         array, gain = weights_of(A.transpose(*shared, *made, *summed), who, "biufc")
         if array.data.dtype.itemsize > (16 if array.data.dtype.kind == "c" else 8):
@@ -141,8 +142,6 @@ class MatrixMult(Elementary):
             params={"over": summed, "makes": made, "gain": gain},
             name=name,
             weights=(array,),
-            # Many small products are quicker side by side than each on all threads.
-            threaded=not shared,
             blas=True,
             traits=("explicit",),
         )
@@ -240,7 +239,7 @@ class Fredholm1(MatrixMult):
                 f"{who} is built from a DataArray, got {type(G).__name__}; name its dims "
                 "with xr.DataArray(values, dims=…, coords=…)"
             )
-        if not _roles(G.dims, over, makes, who)[0]:
+        if not _roles(G, over, makes, who)[0]:
             raise LabelError(
                 f"{who}: the kernel ({listed(G.dims)}) shares no dim with the data; use "
                 "MatrixMult for a single matrix"
@@ -327,16 +326,19 @@ def _contracted(
     kernels.contract(matrix, data, out, len(shared), len(made), adjoint)
 
 
-def _roles(dims: Dims, over: Any, makes: Any, who: str) -> tuple[Dims, Dims, Dims]:
+def _roles(
+    matrix: xr.DataArray, over: Any, makes: Any, who: str
+) -> tuple[Dims, Dims, Dims]:
     """Which dims of a matrix are shared, made and summed over."""
+    dims = matrix.dims
     if over is None:
         raise ArgumentError(f"{who}: name the dims that are summed over")
-    summed = _named(dims, over, "to sum over", who)
+    summed = _named(matrix, over, "to sum over", who)
     if not summed:
         raise ArgumentError(f"{who}: name at least one dim to sum over")
     left = tuple(dim for dim in dims if dim not in summed)
     if makes is not None:
-        made = _named(dims, makes, "to make", who)
+        made = _named(matrix, makes, "to make", who)
         both = [dim for dim in made if dim in summed]
         if both:
             raise ArgumentError(
@@ -351,14 +353,16 @@ def _roles(dims: Dims, over: Any, makes: Any, who: str) -> tuple[Dims, Dims, Dim
     return left[:-1], left[-1:], summed
 
 
-def _named(dims: Dims, names: Any, what: str, who: str) -> Dims:
+def _named(matrix: xr.DataArray, names: Any, what: str, who: str) -> Dims:
     """One name or several, in the order of the matrix's dims."""
+    dims = matrix.dims
     if isinstance(names, Hashable) and (names in dims or isinstance(names, str)):
         names = (names,)
     elif isinstance(names, Iterable):
         names = tuple(names)
     else:
         raise DTypeError(f"{who}: the dims {what} must be names, got {shown(names)}")
+    names = tuple(dim_named(name, matrix, who) for name in names)
     missing = [name for name in names if name not in dims]
     if missing:
         raise LabelError(
@@ -423,7 +427,7 @@ def _sparse_product(
         values = (A.T @ data.conj()).conj()
     else:
         values = A.T @ data
-    values = values.reshape(*(_length(block.want[dim]) for dim in made), *shape)
+    values = values.reshape([*(_length(block.want[dim]) for dim in made), *shape])
     out.transpose([result.index(dim) for dim in (*made, *rest)])[...] = values
 
 

@@ -61,6 +61,7 @@ class Identity(Elementary):
             params={},
             name=name,
             exact=(True, True),
+            clinear=space.kind != "real",
             traits=("symmetric", "positive", "unitary"),
             keeps_constants=True,
         )

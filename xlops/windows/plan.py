@@ -34,7 +34,7 @@ from xlops.windows.pieces import (
     placed,
     volume,
 )
-from xlops.windows.rules import Pointwise, WindowRule
+from xlops.windows.rules import Insertion, Pointwise, WindowRule
 
 __all__ = [
     "Apply",
@@ -81,8 +81,6 @@ class Step:
     totals : tuple of callable, optional
         For cumulative operators, forward and adjoint: kernels of what a piece adds to
         the running value.
-    threaded : bool
-        Whether one call of a kernel uses several threads itself, on NumPy.
     blas : bool
         Whether kernels call BLAS, which starts threads of its own unless it is kept from
         that.
@@ -105,7 +103,6 @@ class Step:
     range_kind: str = "any"
     exact: tuple[bool, bool] = (False, False)
     totals: tuple[Kernel, Kernel] | None = None
-    threaded: bool = False
     blas: bool = False
     places: tuple[Places, Places] = ({}, {})
     layouts: tuple[Order | None, Order | None] = (None, None)
@@ -154,6 +151,17 @@ class Node(abc.ABC):
     def widened(self, want: Window) -> Window:
         """The piece that has to be made for a piece: whole along dims that are uncut."""
         return want
+
+    @functools.cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources that it is computed from, those of weights too."""
+        found: dict[Source, None] = {}
+        for node in nodes(self):
+            if isinstance(node, Source):
+                found[node] = None
+            elif isinstance(node, Apply):
+                found.update((w, None) for w in node.step.weights if isinstance(w, Source))
+        return tuple(found)
 
     @property
     def size(self) -> int:
@@ -315,6 +323,26 @@ class Total(Node):
         ]
         return Banded(tuple(terms)), tuple(members)
 
+    @functools.cached_property
+    def _along(self) -> Hashable | None:
+        """The dim of which each term makes one sample, in their order; else None."""
+        first = self.terms[0]
+        if not (isinstance(first, Apply) and isinstance(first.window, Insertion)):
+            return None
+        dim = first.window.dim
+        in_order = all(
+            isinstance(term, Apply)
+            and isinstance(term.window, Insertion)
+            and not term.adjoint
+            and (term.window.dim, term.window.index) == (dim, i)
+            for i, term in enumerate(self.terms)
+        )
+        return dim if in_order else None
+
+    def terms_in(self, want: Window) -> tuple[Node, ...]:
+        """The terms that a piece is the sum of, without those that are zero there."""
+        return self.terms if self._along is None else self.terms[want[self._along]]
+
     @property
     def children(self) -> tuple[Node, ...]:
         """The terms."""
@@ -432,7 +460,7 @@ def reads(node: Node, want: Window) -> Iterator[tuple[Source, Window]]:
     have = node.needs(want)
     if isinstance(node, Apply) and node.step.weights:
         yield from node.weighs(have, want)
-    for child in node.children:
+    for child in node.terms_in(want) if isinstance(node, Total) else node.children:
         yield from reads(child, have)
 
 
@@ -485,6 +513,18 @@ def places(node: Node) -> dict[Hashable, Callable[[slice], str]]:
 def calls_blas(node: Node) -> bool:
     """Whether one of the steps of a plan does."""
     return any(isinstance(n, Apply) and n.step.blas for n in nodes(node))
+
+
+def products(node: Node) -> Iterator[int]:
+    """Multiplications of one product of each step that calls BLAS.
+
+    Dims that a step has on both sides have a product for each sample.
+    """
+    for n in nodes(node):
+        if isinstance(n, Apply) and n.step.blas:
+            given, made = n.step.sides(n.adjoint)
+            sizes = {**n.child.sizes, **n.sizes}
+            yield math.prod(sizes[d] for d in sizes if not (d in given and d in made))
 
 
 def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:
