@@ -79,6 +79,7 @@ intersphinx_mapping = {
 
 html_theme = "furo"
 html_title = f"xlops {release}"
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["xlops.css"]
 html_copy_source = False

@@ -349,6 +349,9 @@ class _Held:
     def __init__(self, op: Any) -> None:
         self.op = op
 
+    def __repr__(self) -> str:
+        return repr(self.op)
+
     def __reduce__(self) -> Any:
         import cloudpickle
 

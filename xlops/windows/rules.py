@@ -102,7 +102,7 @@ class Renaming(WindowRule):
 
 
 class Reach(NamedTuple):
-    """How far a stencil reads along one dim of so many samples."""
+    """How far a stencil reads along one dim of ``size`` samples."""
 
     size: int
     before: int
