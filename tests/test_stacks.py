@@ -338,6 +338,23 @@ def test_preconditioned_blocks(d):
         xl.cgls(A, y, preconditioner=I)
 
 
+def test_normal_equations_of_blocks(d):
+    x = {"a": d.isel(offset=0, drop=True), "b": d.isel(offset=1, drop=True)}
+    I = xl.Identity(d.time)
+    weights = xl.Diagonal(xr.ones_like(d.time).drop_attrs(deep=False) / 2)
+    A = xl.Block({"data": {"a": 2 * I, "b": weights}, "more": {"a": I, "b": 3 * I}})
+    y = A.H @ (A @ x)
+    solution = xl.cg(A.gram, y, tol=1e-14)
+    near(solution.x["a"], x["a"].values, 1e-9)
+    near(solution.x["b"], x["b"].values, 1e-9)
+    near((A.gram / y)["b"], x["b"].values, 1e-4)
+    D = xl.FirstDerivative(d.time)
+    with pytest.raises(xl.UnitError, match="cg needs blocks in one unit"):
+        xl.cg(xl.HStack({"a": D, "b": I}).gram, {"a": x["a"], "b": x["b"]})
+    with pytest.raises(xl.LabelError, match="cg needs an operator from a space to itself"):
+        xl.cg(A, A @ x)
+
+
 def test_regularized_blocks(d):
     """Each block of the model can be smoothed by an operator of its own."""
     x = d.isel(offset=0, drop=True)

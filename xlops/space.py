@@ -131,6 +131,13 @@ class Space:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Space is immutable")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is derived is derived again.
+        return {name: self.__dict__[name] for name in ("_sizes", "_labels", "_kind")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
     @classmethod
     def of(cls, *members: Labeled, kind: Kind = "any") -> Space:
         """The space of arrays, coordinates or spaces, over all their dims.

@@ -6,23 +6,21 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import xarray as xr
-
 from xlops import engine
-from xlops.errors import LabelError
+from xlops.errors import LabelError, UnitError
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
 from xlops.solvers.driver import Callback, Step
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
-from xlops.space import Blocks
+from xlops.space import by_name
 
 __all__ = ["cg"]
 
 
 def cg(
     A: LinearOperator,
-    y: xr.DataArray,
+    y: Any,
     x0: Any = None,
     *,
     niter: int | None = None,
@@ -92,15 +90,18 @@ def cg(
     array([1., 2.])
     """
     if isinstance(A, LinearOperator):
-        domain, range_ = A.domain, A.range
-        if (
-            isinstance(domain, Blocks)
-            or isinstance(range_, Blocks)
-            or not domain.matches(range_)
+        domain, range_ = by_name(A.domain), by_name(A.range)
+        if set(domain) != set(range_) or not all(
+            space.matches(range_[name]) for name, space in domain.items()
         ):
             raise LabelError(
                 f"cg needs an operator from a space to itself, {A} is none; use cgls, or "
                 "A.gram with A.H @ y"
+            )
+        if len(set(A.gains.values())) > 1:
+            raise UnitError(
+                f"cg needs blocks in one unit, those of {A} come in several; use cgls, or "
+                "scale them by quantities"
             )
     return driver.run(
         _steps,
