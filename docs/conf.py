@@ -13,7 +13,6 @@ HERE = pathlib.Path(__file__).parent
 
 project = "xlops"
 author = "xlops developers"
-copyright = author
 version = release = xlops.__version__
 
 extensions = [
@@ -43,7 +42,6 @@ myst_heading_anchors = 3
 
 default_role = "autolink"  # a link where a name is one of ours, else plain words
 autodoc_typehints = "none"  # docstrings say them in words
-autosummary_ignore_module_all = False
 numpydoc_show_class_members = False  # templates say where
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # words
@@ -83,7 +81,6 @@ pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["xlops.css"]
 html_copy_source = False
-html_show_copyright = False
 html_math_renderer = "mathml"  # browsers know it: no scripts from elsewhere
 
 
