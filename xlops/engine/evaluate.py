@@ -21,6 +21,10 @@ from xlops.windows.weighted import Weighted
 __all__ = ["Piece", "Pieces", "Readers", "Scratch", "evaluate"]
 
 
+# A step alone is worth a pass of its own kind where joining its input is dearer than that.
+_BORDER_BYTES = 1 << 18
+
+
 class Scratch:
     """Memory for results on the way, taken and given back like a stack."""
 
@@ -298,7 +302,7 @@ def _in_lines(
     node: Apply, want: Window, readers: Readers, out: NDArray, scratch: Scratch
 ) -> bool:
     """Fill `out` with what a chain along one dim makes in one pass; whether it did."""
-    chain = Lines.of(node, 1)
+    chain = Lines.of(node, 1 if out.nbytes >= _BORDER_BYTES else 2)
     if chain is None or not out.size or out.strides[-1] != out.itemsize:
         return False
     if chain.steps == 1:
@@ -374,8 +378,10 @@ def _add(
 
 
 def _is_zero(node: Node, want: Window) -> bool:
-    """Whether a piece needs nothing of what it is computed from."""
-    return isinstance(node, Apply) and not volume(node.needs(want), node.child.dims)
+    """Whether a piece is zero whatever it is computed from."""
+    return isinstance(node, Apply) and node.window.is_zero(
+        {dim: want[dim] for dim in node.made}, node.adjoint
+    )
 
 
 def _banded_at_once(
