@@ -194,7 +194,7 @@ def test_properties(entry):
 
 @pytest.mark.slow
 def test_properties_on_more_data():
-    more = hypothesis.settings(SETTINGS, max_examples=16)
+    more = hypothesis.settings(SETTINGS, max_examples=10)
     for entry in CATALOGUE:
         _ = entry.operator
         more(hypothesis.given(cases(entry))(assert_properties))()

@@ -642,7 +642,7 @@ def test_as_dense_matrices(case):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=2000, **SETTINGS)
+@hypothesis.settings(max_examples=300, **SETTINGS)
 @hypothesis.given(case=cases())
 def test_as_dense_matrices_many(case):
     check(case)
