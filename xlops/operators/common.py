@@ -14,6 +14,7 @@ from xlops.axis import Axis
 from xlops.engine import is_lazy
 from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, listed, shown
 from xlops.labeling import plain
+from xlops.operator import called
 from xlops.space import Space
 from xlops.units import ONE, Gain
 from xlops.windows.pieces import Array
@@ -76,19 +77,6 @@ def about(who: str) -> Iterator[None]:
         yield
     except XlopsError as error:
         raise type(error)(f"{who}: {error}") from None
-
-
-def called(name: Any, default: str) -> str:
-    """What an operator is called in errors: the name given, or its class and dims.
-
-    Raises
-    ------
-    DTypeError
-        Where the name is no string.
-    """
-    if name is not None and not isinstance(name, str):
-        raise DTypeError(f"{default}: name must be a string, got {type(name).__name__}")
-    return name or default
 
 
 def choice(value: Any, choices: tuple[Any, ...], what: str, who: str) -> None:
