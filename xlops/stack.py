@@ -150,17 +150,7 @@ class VStack(Stack):
     def __init__(self, operators: Row, *, name: str | None = None) -> None:
         given = _named(operators, "VStack")
         who = called(name, f"VStack({', '.join(given)})")
-        entries: dict[Pair, LinearOperator] = {}
-        for row, operator in given.items():
-            for (inner, column), entry in entries_of(operator).items():
-                if inner:
-                    raise LabelError(
-                        f"{who}: block {row!r} makes blocks itself; give each of them a "
-                        "name of its own"
-                    )
-                entries[row, column] = entry
-        _check_alike(who, {r: [c for k, c in entries if k == r] for r in given})
-        super().__init__(entries, who)
+        super().__init__(_side_by_side(given, who, 0), who)
 
 
 class HStack(Stack):
@@ -200,17 +190,7 @@ class HStack(Stack):
     def __init__(self, operators: Row, *, name: str | None = None) -> None:
         given = _named(operators, "HStack")
         who = called(name, f"HStack({', '.join(given)})")
-        entries: dict[Pair, LinearOperator] = {}
-        for column, operator in given.items():
-            for (row, inner), entry in entries_of(operator).items():
-                if inner:
-                    raise LabelError(
-                        f"{who}: block {column!r} acts on blocks itself; give each of "
-                        "them a name of its own"
-                    )
-                entries[row, column] = entry
-        _check_alike(who, {c: [r for r, k in entries if k == c] for c in given})
-        super().__init__(entries, who)
+        super().__init__(_side_by_side(given, who, 1), who)
 
 
 class BlockDiag(Stack):
@@ -461,6 +441,26 @@ def _named(given: Any, who: str) -> dict[str, LinearOperator]:
                 f"{who}: block {key!r} is a {type(operator).__name__}, expected an operator"
             )
     return operators
+
+
+def _side_by_side(
+    given: Mapping[str, LinearOperator], who: str, side: int
+) -> dict[Pair, LinearOperator]:
+    """The entries of operators that make (side 0) or take (side 1) one block each."""
+    entries: dict[Pair, LinearOperator] = {}
+    others: dict[str, list[str]] = {}
+    for name, operator in given.items():
+        parts = entries_of(operator)
+        if any(pair[side] for pair in parts):
+            raise LabelError(
+                f"{who}: block {name!r} {('makes', 'acts on')[side]} blocks itself; give "
+                "each of them a name of its own"
+            )
+        others[name] = [pair[1 - side] for pair in parts]
+        for other, entry in zip(others[name], parts.values(), strict=True):
+            entries[(other, name) if side else (name, other)] = entry
+    _check_alike(who, others)
+    return entries
 
 
 def _check_alike(who: str, others: Mapping[str, Sequence[str]]) -> None:
