@@ -372,3 +372,9 @@ def test_no_diagonal_where_there_is_no_matrix():
     np.testing.assert_array_equal(A.diagonal(), [1j, 1j, 1j])
     with pytest.raises(xl.DTypeError, match="has no matrix"):
         A.H.diagonal()
+
+
+def test_operators_without_dims():
+    """A multiple of the identity acts on numbers of any labels."""
+    A = 2 * xl.Identity()
+    assert A.todense().item() == A.diagonal().item() == A.norm() == 2.0

@@ -140,7 +140,7 @@ def _labeled(
     known = {n: v for n, v in new.items() if n in labels.variables or n in labels.dims}
     labels = overlaid(made.labels, labels.rename(known))
     return xr.DataArray(
-        values.reshape(*made.sizes.values(), *given.sizes.values()),
+        values.reshape([*made.sizes.values(), *given.sizes.values()]),
         coords=labels.coords,
         dims=(*made.dims, *(new.get(dim, dim) for dim in given.dims)),
         name=operator.name,
