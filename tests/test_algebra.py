@@ -686,3 +686,98 @@ def test_an_identity_on_real_values_is_real_linear():
     F = xl.FFT(x.x, real=True)
     assert F.gram.is_identity
     assert not F.gram.clinear
+
+
+# --- what simplification leaves as it was ------------------------------------------------
+
+
+def test_merged_weights_are_as_exact_as_the_data():
+    """Weights in single precision on data in double, and products out of their range."""
+    rng = np.random.default_rng(5)
+    x = xr.DataArray(rng.random(7) + 0.5, dims="t")
+    V, W = (
+        xl.Diagonal(xr.DataArray((rng.random(7) + 0.5).astype("float32"), dims="t"))
+        for _ in range(2)
+    )
+    np.testing.assert_allclose((V @ W) @ x, V @ (W @ x), rtol=1e-15)
+    tiny = xl.Diagonal(xr.DataArray(np.full(7, 1e-30, "float32"), dims="t"))
+    np.testing.assert_allclose((tiny @ tiny) @ x, tiny @ (tiny @ x), rtol=1e-15)
+    assert ((V @ W) @ x.astype("float32")).dtype == "float32"
+
+
+def test_simplified_products_keep_or_leave_integers():
+    x = xr.DataArray([1, 2, 3], dims="t")
+    I, M, R = xl.Identity(x), xl.Mask(x > 1), xl.Rename(x, {"t": "lag"})
+    C, T = xl.Conj(x), xl.Transpose(x, "t")
+    for factors in (
+        [R.H, R],
+        [T.H, T],
+        [xl.Flip(x.t).H, xl.Flip(x.t)],
+        [M, M],
+        [C.H, C],
+        [M, C.H, C],
+        [C.H, C, M],
+        [2 * I, 0.5 * I],
+        [-M, -I],
+    ):
+        one_by_one = x
+        for A in reversed(factors):
+            one_by_one = A @ one_by_one
+        at_once = functools.reduce(lambda A, B: A @ B, factors) @ x
+        assert at_once.dtype == one_by_one.dtype
+        np.testing.assert_array_equal(at_once, one_by_one)
+
+
+def test_numbers_out_of_range():
+    x = xr.DataArray([1.0, 1e-300], dims="t")
+    D = xl.FirstDerivative(x.t, kind="forward")
+    large, small = 1e200 * D, 1e-200 * D
+    np.testing.assert_array_equal(
+        (small @ small @ large) @ x, small @ (small @ (large @ x))
+    )
+    big = xr.DataArray([1e-300, 0.0], dims="t")
+    np.testing.assert_array_equal((large @ large) @ big, large @ (large @ big))
+    with pytest.raises(xl.ArgumentError, match="cannot be scaled by inf"):
+        1e200 * large
+    with pytest.raises(xl.ArgumentError, match="cannot be divided by 0"):
+        D / 0
+    with pytest.raises(xl.ArgumentError, match="cannot be divided by 0"):
+        D / ureg.Quantity(0.0, "s")
+
+
+def test_labeled_numbers_divide_with_their_units(d):
+    two = xr.DataArray(2.0, attrs={"units": "s"})
+    A = xl.Identity(d.time) / two
+    assert A.units == units.Unit("1/s")
+    near((A @ d).values, d.values / 2)
+    assert (xl.Identity(d.time) * two).units == units.Unit("s")
+
+
+def test_transposed_twice(d):
+    for D in (xl.FirstDerivative(d.time), (1 + 2j) * xl.FFT(d.time), xl.Real(d.time)):
+        assert D.T.T is D
+        assert D.conj().H == D.T
+        assert D.conj() == D.T.H
+        T = D.T
+        assert T.H.H is T
+        assert pickle.loads(pickle.dumps(D.T)).T == D
+
+
+def test_inverse_order_keeps_constants(d):
+    """What only moves values leaves offset units alone, forward and back."""
+    celsius = d.assign_attrs(units="degC")
+    for A in (xl.Rename(d.time, "lag"), xl.Flip(d.time), xl.Roll(d.time, 2)):
+        assert (A.H @ (A @ celsius)).units == "degC"
+    R = xl.Restriction(d.time, [0, 1])
+    assert (R.H @ (R @ celsius)).units == "delta_degC"
+
+
+def test_matrices_are_bound_first(d):
+    A = xl.FirstDerivative(d.time)
+    with pytest.raises(
+        AttributeError, match=r"has no shape before .* A.bind\(like\).shape"
+    ):
+        _ = A.shape
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = A.nothing
+    assert not hasattr(A, "dtype")

@@ -88,3 +88,18 @@ def test_errors(d):
         A @ d.isel(time=0)
     with pytest.raises(xl.DTypeError, match="got ndarray"):
         A @ d.values
+
+
+def test_conjugates_keep_their_mode(d):
+    A = xl.FirstDerivative(d.time)
+    lazy = d.chunk(offset=2)
+    for B in (A.evaluate().conj(), A.evaluate().T, A.evaluate().H.conj()):
+        assert (B @ lazy).chunks is None
+    assert (A.chunked(time=4).T @ d).chunks is not None
+    assert A.bind(d).T.shape == A.bind(d).conj().shape == A.bind(d).shape
+
+
+@pytest.mark.parametrize("chunks", ["x", -5, (1, 1), 2.5])
+def test_chunks_that_cannot_be(d, chunks):
+    with pytest.raises(xl.ChunkError, match=r"FirstDerivative\(time\): data of sizes"):
+        xl.FirstDerivative(d.time).chunked(offset=chunks) @ d

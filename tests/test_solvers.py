@@ -847,7 +847,7 @@ def test_preconditioners_that_do_not_fit(trace):
     other = trace.assign_coords(shot=[1, 2]).isel(time=0, drop=True)
     wrong = {
         "operator": (3, xl.DTypeError),
-        "0 (time": (xl.VStack([D]), xl.LabelError),
+        "blocks '0'": (xl.VStack([D]), xl.LabelError),
         "itself": (xl.FFT(trace.time), xl.LabelError),
         "time": (xl.Identity(trace.time[:3]), xl.LabelError),
         "shot": (xl.Diagonal(other), xl.LabelError),

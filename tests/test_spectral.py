@@ -348,3 +348,33 @@ def test_what_arpack_does_not_find():
         forward(1100).norm(maxiter=1)
     with pytest.raises(xl.ArgumentError, match="at most 8 of 10"):
         forward(10).gram.eigs(9)
+
+
+def test_sides_in_another_order():
+    """A diagonal pairs labels, wherever the two sides have them."""
+    x = xr.DataArray(np.arange(1.0, 7.0).reshape(2, 3), dims=("a", "b"))
+    W, T = xl.Diagonal(x), xl.Transpose(x, "b", "a")
+    for A in (T @ W, W @ T, (T @ W).bind(x), (T @ W).evaluate()):
+        np.testing.assert_array_equal(A.diagonal().transpose("a", "b"), x)
+        np.testing.assert_allclose(A.eigs(6, "SM").values, x.values.ravel(), rtol=1e-14)
+        assert A.bind(x).trace() == 21.0
+    I = xl.Identity(x)
+    B = xl.Block({"v": {"u": W, "v": 2 * W}, "u": {"u": 3 * I}})
+    assert list(B.domain) != list(B.range)
+    np.testing.assert_array_equal(B.diagonal()["u"], np.full((2, 3), 3.0))
+    np.testing.assert_array_equal(B.diagonal()["v"], 2 * x)
+    assert B.bind({"u": x, "v": x}).trace() == 18 + 42
+
+
+def test_no_diagonal_where_there_is_no_matrix():
+    """The adjoint of real values made imaginary takes the real part of complex ones."""
+    A = 1j * xl.Identity(xl.Space.of(xr.DataArray(np.zeros(3), dims="t"), kind="real"))
+    np.testing.assert_array_equal(A.diagonal(), [1j, 1j, 1j])
+    with pytest.raises(xl.DTypeError, match="has no matrix"):
+        A.H.diagonal()
+
+
+def test_operators_without_dims():
+    """A multiple of the identity acts on numbers of any labels."""
+    A = 2 * xl.Identity()
+    assert A.todense().item() == A.diagonal().item() == A.norm() == 2.0

@@ -544,3 +544,53 @@ def test_labels_that_differ_along_a_concat_are_told_by_its_name(d):
     parts = [xl.Restriction(d.time, [i]) for i in range(12)]
     with pytest.raises(xl.LabelError, match=r"^side cannot be added: 'time' has other"):
         xl.Concat(parts, "shot", name="side")
+
+
+def test_blocks_with_coordinates_that_differ_are_no_dataset():
+    """Labels of one block must not pass for those of another."""
+    x = xr.DataArray(np.arange(4.0), dims="i", coords={"cdp": ("i", [10, 20, 30, 40])})
+    A = xl.BlockDiag({"a": xl.Restriction(x.i, [0, 1]), "b": xl.Restriction(x.i, [2, 3])})
+    y = A @ xr.Dataset({"a": x, "b": x})
+    assert isinstance(y, dict)
+    np.testing.assert_array_equal(y["b"].cdp, [30, 40])
+
+
+@pytest.mark.parametrize("name", ["shot", "age", "half"])
+@pytest.mark.parametrize("labels", [None, [5, 6]])
+def test_coordinates_give_way_to_new_dims(d, name, labels):
+    """A shot taken from a survey still says which it was; in a Dataset, too."""
+    x = d.assign_coords(shot=3, half=("offset", np.arange(4) / 2))
+    I = xl.Identity(x.time)
+    A = xl.Concat(
+        [I, 2 * I] if labels is None else dict(zip(labels, [I, 2 * I], strict=True)), name
+    )
+    for given in (x, x.chunk(offset=2)):
+        y = A @ given
+        assert y.sizes[name] == 2
+        assert (name in y.coords) == (labels is not None)
+        ds = xr.Dataset({"p": given, "one": 1.0}).lops.apply(A)
+        xr.testing.assert_identical(ds.p.drop_vars(set(ds.p.coords) - set(y.coords)), y)
+    M = xl.MatrixMult(xr.DataArray(np.ones((2, 12)), dims=(name, "time")), "time")
+    y = M @ x.drop_vars("time")
+    assert y.dims == ("offset", name)
+    back = M.H @ y.assign_coords(time=4.0)
+    assert back.dims == ("offset", "time")
+    assert "time" not in back.coords
+
+
+def test_names_are_words(d):
+    I = xl.Identity(d.time)
+    for build in (
+        xl.VStack,
+        xl.HStack,
+        xl.BlockDiag,
+        lambda b, name: xl.Block([b], name=name),
+    ):
+        with pytest.raises(xl.DTypeError, match="name must be a string, got int"):
+            build([I], name=3)
+
+
+def test_a_preconditioner_of_another_kind(d):
+    H = xl.HStack([xl.Identity(d.time), xl.Identity(d.time)])
+    with pytest.raises(xl.LabelError, match=r"the model is blocks '0', '1'"):
+        xl.cgls(H, d, preconditioner=xl.Identity(d.time))

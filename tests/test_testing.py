@@ -591,3 +591,26 @@ def test_members_of_spaces_only(x):
 def test_hypothesis_is_loaded_when_it_is_used():
     code = "import sys, xlops; assert 'hypothesis' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "claim", "words"),
+    [
+        (functools.partial(times, 2.0), {"traits": ["unitary"]}, "unitary: its inverse"),
+        (functools.partial(times, -2.0), {"traits": ["positive"]}, "it is positive"),
+        (functools.partial(times, 2.0), {"keeps_constants": True}, "keeps constants"),
+        (functools.partial(times, 0.5), {"exact": (True, True)}, "of integers"),
+    ],
+)
+def test_what_operators_say_of_themselves_is_checked(x, kernel, claim, words):
+    """Products are simplified by it, and units follow it."""
+    xl.testing.assert_operator(on_time(x, kernel, kernel))
+    with pytest.raises(AssertionError, match=words):
+        xl.testing.assert_operator(on_time(x, kernel, kernel, **claim))
+
+
+def test_symmetry_is_checked(x):
+    D = xl.FirstDerivative(x.time, kind="forward")
+    D.traits = frozenset({"symmetric"})
+    with pytest.raises(AssertionError, match="symmetric: its adjoint"):
+        xl.testing.assert_operator(D)

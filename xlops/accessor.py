@@ -238,9 +238,11 @@ def _mapped(operator: LinearOperator, ds: xr.Dataset) -> Any:
         _check_fits(ds, name, made, operator)
     carried = operator._carry(Layout.of(ds.coords), adjoint=False)
     assert isinstance(carried, Layout)
-    result = overlaid(xr.Dataset(changed, attrs=ds.attrs), carried.dataset())
+    made_of = operator.range.beside(carried).dataset()
+    result = overlaid(xr.Dataset(changed, attrs=ds.attrs), made_of)
     for name in kept:
-        result = overlaid(result, ds[name].coords.to_dataset())
+        own = operator.range.beside(Layout.of(ds[name].coords)).dataset()
+        result = overlaid(result, own)
     # As plain variables: nothing is aligned, labels may differ by their rounding.
     return result.assign({name: ds[name].variable for name in kept})
 

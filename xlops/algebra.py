@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import cmath
 import contextlib
 import functools
-import math
 import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,7 +26,17 @@ from xlops.errors import (
 from xlops.gains import Gains
 from xlops.modes import InMode, in_product, plain
 from xlops.operator import Coords, LinearOperator, offered
-from xlops.space import Blocks, Kind, Layout, Space, by_name, overlay, same_values
+from xlops.space import (
+    Blocks,
+    Kind,
+    Layout,
+    Space,
+    by_name,
+    in_words,
+    overlay,
+    same_values,
+    sides_match,
+)
 from xlops.units import Gain
 from xlops.windows.plan import Node, Plan, conjugate, real, total
 from xlops.windows.plan import scaled as times
@@ -51,8 +61,10 @@ class Adjoint(LinearOperator):
         self.clinear = operator.clinear
         self.traits = operator.traits
         self.layouts = operator.layouts[::-1]
+        self._exact = operator._exact[::-1]
         self.keeps_constants = (
-            operator.keeps_constants is True and "symmetric" in self.traits
+            operator.keeps_constants is True
+            and not self.traits.isdisjoint({"symmetric", "unitary"})
         )
 
     @property
@@ -116,6 +128,10 @@ class Product(LinearOperator):
         self.clinear = outer.clinear and inner.clinear
         # The factor that gives the result decides.
         self.layouts = (outer.layouts[0], inner.layouts[1])
+        self._exact = (
+            outer._exact[0] and inner._exact[0],
+            outer._exact[1] and inner._exact[1],
+        )
         kept = {
             row: outer.keeps(row) and all(map(inner.keeps, outer.gains.into(row)))
             for row in outer.gains.rows
@@ -170,8 +186,14 @@ def _is_mirrored(factors: Sequence[LinearOperator]) -> bool:
     """Whether a chain reads ``A.H … B.H @ B … A``, or has one more in the middle."""
     halves = zip(factors[: len(factors) // 2], reversed(factors), strict=False)
     with contextlib.suppress(AdjointError):
-        return all(one == other.H for one, other in halves)
+        # Of one type first: large weights take time to name.
+        return all(_type(one) is _type(other) and one == other.H for one, other in halves)
     return False
+
+
+def _type(operator: LinearOperator) -> type[LinearOperator]:
+    """What an operator is, or what it is the adjoint of."""
+    return type(operator.operator if isinstance(operator, Adjoint) else operator)
 
 
 def _composed(
@@ -182,7 +204,8 @@ def _composed(
     made, needed = inner.range, outer.domain
     if set(by_name(made)) != set(by_name(needed)):
         raise LabelError(
-            f"{who} do not meet: {inner} makes {_what(made)}, {outer} needs {_what(needed)}"
+            f"{who} do not meet: {inner} makes {in_words(made)}, {outer} needs "
+            f"{in_words(needed)}"
         )
     # Blocks or not, all sides are looked at as blocks by name; one array has none.
     makes, needs = by_name(made), by_name(needed)
@@ -265,12 +288,6 @@ def _labels(side: Space | Blocks) -> Coords:
     if isinstance(side, Blocks):
         return {name: space.layout for name, space in side.items()}
     return side.layout
-
-
-def _what(side: Space | Blocks) -> str:
-    return (
-        f"blocks {', '.join(side)}" if isinstance(side, Blocks) else f"one array ({side})"
-    )
 
 
 def _check_meet(
@@ -397,6 +414,8 @@ class Sum(LinearOperator):
         )
         self.name = name or " + ".join(map(str, self.terms)).replace("+ -", "- ")
         self.clinear = all(t.clinear for t in terms) and self.domain.kind != "real"
+        if len(terms) == 1:
+            self._exact = terms[0]._exact
         shared = frozenset({"symmetric", "positive"})
         self.traits = shared.intersection(*(term.traits for term in terms))
 
@@ -535,16 +554,19 @@ class Conjugate(LinearOperator):
     def __init__(self, operator: LinearOperator) -> None:
         self.operator = operator
         self.domain, self.range = operator.domain, operator.range
+        self._take_after(operator)
         self.name = f"{bracketed(operator)}.conj()"
-        self.gain, self.clinear = operator.gain, operator.clinear
-        self.traits, self.layouts = operator.traits, operator.layouts
-        self.keeps_constants = operator.keeps_constants
-        # The very way that the operator labels its results.
-        self._gives_back = operator._gives_back  # type: ignore[misc]
 
     def conj(self) -> LinearOperator:
         """The operator whose conjugate this is."""
         return self.operator
+
+    @functools.cached_property
+    def H(self) -> LinearOperator:
+        """The adjoint: the conjugate of the operator's own."""
+        adjoint = Conjugate(self.operator.H)
+        adjoint.__dict__["H"] = self
+        return adjoint
 
     @functools.cached_property
     def token(self) -> str:
@@ -586,28 +608,31 @@ def _number_and_unit(value: Any) -> tuple[Any, Gain | None]:
     return number, Gain.of(text) if gain is None and isinstance(text, str) else gain
 
 
-def scaled(value: Any, operator: LinearOperator) -> LinearOperator:
-    """``value * operator`` for a number or a quantity.
+def scaled(value: Any, operator: LinearOperator, power: int = 1) -> LinearOperator:
+    """``value**power * operator`` for a number or a quantity; the power is 1 or -1.
 
     Raises
     ------
     ArgumentError
-        Where the number is not finite.
+        Where the number, or one over it, is not finite.
     """
     if isinstance(operator, InMode):
-        result = scaled(value, operator.operator)
+        result = scaled(value, operator.operator, power)
         return InMode(result, operator.computes, operator.chunks)
     given_number, given = _number_and_unit(value)
     try:
         is_complex = np.iscomplexobj(given_number)
         number = complex(given_number) if is_complex else float(given_number)
-    except (TypeError, ValueError, OverflowError) as error:
+        number = number if power == 1 else 1 / number
+    except (TypeError, ValueError, ArithmeticError) as error:
+        how = "scaled" if power == 1 else "divided"
         raise ArgumentError(
-            f"{operator} cannot be scaled by {shown(given_number)}"
+            f"{operator} cannot be {how} by {shown(given_number)}"
         ) from error
     gain = operator.gain
     if given is None:
         return Scaled(operator, number)
+    given = given**power
     if isinstance(gain, Gains):
         return Scaled(operator, number, gain.map(lambda one: one * given))
     factor, reduced = units.reduced(gain * given)
@@ -620,15 +645,16 @@ class Scaled(LinearOperator):
     def __init__(
         self, operator: LinearOperator, number: complex, gain: Gain | Gains | None = None
     ) -> None:
-        finite = math.isfinite(number.real) and math.isfinite(number.imag)
-        if not finite:
-            raise ArgumentError(f"{operator} cannot be scaled by {number}")
         self.gain = operator.gain if gain is None else gain
+        if isinstance(operator, Scaled):  # numbers merge
+            number *= operator.number
+            operator = operator.operator
+        if not cmath.isfinite(number):
+            raise ArgumentError(f"{operator} cannot be scaled by {number}")
         self.operator: LinearOperator = operator
         self.number: complex = number
-        if isinstance(operator, Scaled):  # numbers merge
-            self.operator, self.number = operator.operator, operator.number * number
-            operator, number = self.operator, self.number
+        if number == 1.0 and not isinstance(number, complex):
+            self._exact = operator._exact
         self.domain, self.range = operator.domain, operator.range
         self.clinear = operator.clinear
         self.layouts = operator.layouts
@@ -697,10 +723,7 @@ def raised(operator: LinearOperator, power: Any) -> LinearOperator:
             f"{operator}: a power must be a whole number from 0 on, got {shown(power)}"
         )
     domain, range_ = operator.domain, operator.range
-    pairs = by_name(domain), by_name(range_)
-    if set(pairs[0]) != set(pairs[1]) or not all(
-        space.matches(pairs[1][name]) for name, space in pairs[0].items()
-    ):
+    if not sides_match(domain, range_):
         raise LabelError(
             f"{operator} has no powers: it maps {domain} to {range_}, not to itself"
         )

@@ -65,11 +65,7 @@ class Bound(LinearOperator):
     ) -> None:
         self.operator, self.dtypes = operator, dtypes
         self.domain, self.range = domain, range
-        self.name, self.gain = operator.name, operator.gain
-        self.clinear, self.traits = operator.clinear, operator.traits
-        self.layouts = operator.layouts
-        self.keeps_constants = operator.keeps_constants
-        self._gives_back = operator._gives_back  # type: ignore[misc]
+        self._take_after(operator)
         self.shape = (range.size, domain.size)
         self.size = self.shape[0] * self.shape[1]
         self.dtype = np.result_type(*dtypes)
@@ -82,6 +78,10 @@ class Bound(LinearOperator):
         adjoint = Bound(self.operator.H, self.range, self.domain, self.dtypes[::-1])
         adjoint.__dict__["H"] = self
         return adjoint
+
+    def conj(self) -> Bound:
+        """The conjugate, bound too."""
+        return Bound(self.operator.conj(), self.domain, self.range, self.dtypes)
 
     @functools.cached_property
     def token(self) -> str:

@@ -11,6 +11,7 @@ from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.cf import dim_named
+from xlops.errors import ChunkError
 from xlops.operator import Coords, LinearOperator
 from xlops.windows.plan import Plan
 
@@ -38,12 +39,7 @@ class InMode(LinearOperator):
     ) -> None:
         self.operator, self.computes, self.chunks = operator, computes, dict(chunks or {})
         self.domain, self.range = operator.domain, operator.range
-        self.name, self.gain = operator.name, operator.gain
-        self.clinear, self.traits = operator.clinear, operator.traits
-        self.keeps_constants = operator.keeps_constants
-        self.layouts = operator.layouts
-        # The very way that the operator labels its results.
-        self._gives_back = operator._gives_back  # type: ignore[misc]
+        self._take_after(operator)
 
     @functools.cached_property
     def H(self) -> LinearOperator:
@@ -51,6 +47,10 @@ class InMode(LinearOperator):
         adjoint = InMode(self.operator.H, self.computes[::-1], self.chunks)
         adjoint.__dict__["H"] = self
         return adjoint
+
+    def conj(self) -> LinearOperator:
+        """The conjugate, in this mode."""
+        return InMode(self.operator.conj(), self.computes, self.chunks)
 
     @functools.cached_property
     def token(self) -> str:
@@ -80,7 +80,17 @@ class InMode(LinearOperator):
         if engine.is_lazy(data):
             return x
         chunks = {dim_named(n, x, self.name): sizes for n, sizes in self.chunks.items()}
-        return x.chunk({dim: sizes for dim, sizes in chunks.items() if dim in x.dims})
+        chunks = {dim: sizes for dim, sizes in chunks.items() if dim in x.dims}
+        try:
+            cut = x.chunk(chunks)
+            if any(size < 1 for sizes in cut.chunks or () for size in sizes):
+                raise ValueError("a chunk has no samples")
+            return cut
+        except (TypeError, ValueError) as error:
+            raise ChunkError(
+                f"{self}: data of sizes {dict(x.sizes)} cannot be cut into chunks "
+                f"{chunks}; give a size for each dim, as in A.chunked(offset=32)"
+            ) from error
 
     def _plan(self, x: Plan, adjoint: bool) -> Plan:
         return self.operator._plan(x, adjoint)

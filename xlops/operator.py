@@ -19,7 +19,7 @@ from xlops.gains import Gains
 from xlops.labeling import Memory, Origin, admitted, labeled
 from xlops.notebook.blocks import LabeledBlocks
 from xlops.options import options
-from xlops.space import Blocks, Layout, Space, overlaid, overlay
+from xlops.space import Blocks, Layout, Space, overlaid, overlay, same_values
 from xlops.units import ONE, Gain
 from xlops.windows.pieces import Array, Indices, Kernel, Order, arranged, placed
 from xlops.windows.plan import Apply, Node, Plan, Source, Step, real
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from xlops.bound import Bound
     from xlops.notebook.diagram import Diagram
 
-__all__ = ["Elementary", "LinearOperator", "gains_in_words"]
+__all__ = ["Elementary", "LinearOperator", "called", "gains_in_words"]
 
 Keeps: TypeAlias = bool | dict[str, bool]
 Coords: TypeAlias = Layout | dict[str, Layout]
 
+# What only operators on arrays of one shape have.
+_OF_MATRICES = frozenset({"shape", "size", "dtype", "matvec", "rmatvec", "trace"})
 # What operators offer from higher layers, which those layers fill in.
 _offered: dict[str, Callable[..., Any]] = {}
 
@@ -51,6 +53,19 @@ def offer(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def offered(name: str) -> Callable[..., Any]:
     """What a higher layer has filled in under this name."""
     return _offered[name]
+
+
+def called(name: Any, default: str) -> str:
+    """What an operator is called in errors: the name given, or its class and dims.
+
+    Raises
+    ------
+    DTypeError
+        Where the name is no string.
+    """
+    if name is not None and not isinstance(name, str):
+        raise DTypeError(f"{default}: name must be a string, got {type(name).__name__}")
+    return name or default
 
 
 class LinearOperator(abc.ABC):
@@ -82,6 +97,8 @@ class LinearOperator(abc.ABC):
     keeps_constants: Keeps = False
     # Whether it changes nothing at all.
     is_identity: ClassVar[bool] = False
+    # Whether forward and adjoint only move values, so that integers may stay integers.
+    _exact: tuple[bool, bool] = (False, False)
     # Orders of dims that it gives its results, forward and adjoint; None: by `placed`.
     layouts: tuple[Order | None, Order | None] = (None, None)
     # Whether its range has been somebody's domain, and so knows its labels best.
@@ -93,6 +110,15 @@ class LinearOperator(abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         units.give_way(cls)
+
+    def _take_after(self, operator: LinearOperator) -> None:
+        """Be as another operator in all but the sides."""
+        self.name, self.gain = operator.name, operator.gain
+        self.clinear, self.traits = operator.clinear, operator.traits
+        self.keeps_constants, self.layouts = operator.keeps_constants, operator.layouts
+        self._exact = operator._exact
+        # The very way that the operator labels its results.
+        self._gives_back = operator._gives_back  # type: ignore[misc]
 
     # --- what an operator implements ------------------------------------------------
 
@@ -361,7 +387,9 @@ class LinearOperator(abc.ABC):
             kept = coords[name] if isinstance(coords, dict) else coords
             assert isinstance(kept, Layout)
             back = self._gives_back
-            layout = overlay(space.layout, kept) if back else space.relabeled(kept)
+            layout = (
+                overlay(space.layout, space.beside(kept)) if back else space.relabeled(kept)
+            )
             if new is not None and new.prepare(name, array, layout, origin, space):
                 return new.labeled(name, array, origin, unit)
             new = None
@@ -818,7 +846,7 @@ class LinearOperator(abc.ABC):
         from xlops.algebra import is_scalar, scaled
 
         if is_scalar(other):
-            return scaled(1 / other, self)
+            return scaled(other, self, -1)
         if isinstance(other, (xr.DataArray, xr.Dataset, Mapping)):
             return offered("solve")(self, other).x
         raise DTypeError(
@@ -877,6 +905,18 @@ class LinearOperator(abc.ABC):
 
     def __hash__(self) -> int:
         return hash(self.token)
+
+    if not TYPE_CHECKING:  # where attributes that nobody has stay errors
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in _OF_MATRICES:
+                raise AttributeError(
+                    f"{self} has no {name} before it is bound, A.bind(like).{name}; left "
+                    "of it, an operator of PyLops needs labels too, "
+                    "xl.from_pylops(P, …) @ A"
+                )
+            kind = type(self).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         # What is derived is derived again.
@@ -1021,12 +1061,8 @@ class Elementary(LinearOperator):
         traits: Iterable[str] = (),
         keeps_constants: bool = False,
     ) -> None:
-        if name is not None and not isinstance(name, str):
-            raise DTypeError(
-                f"{type(self).__name__}: name must be a string, got {type(name).__name__}"
-            )
         dims = ", ".join(str(dim) for dim in domain.dims)
-        self.name = name or f"{type(self).__name__}({dims})"
+        self.name = called(name, f"{type(self).__name__}({dims})")
         self.domain, self.range, self.gain = domain, range, gain
         self.params = dict(params)
         self.clinear = clinear
@@ -1139,6 +1175,16 @@ def _taken(variable: xr.Variable, indices: Mapping[Hashable, Indices]) -> xr.Var
     return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
 
 
+def _contradict(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether two arrays have other values under the name of one coordinate.
+
+    Those of dims are compared as axes.
+    """
+    coords, others = one.coords.variables, other.coords.variables
+    shared = (n for n in coords if n in others and coords[n].dims != (n,))
+    return any(not same_values(coords[n], others[n]) for n in shared)
+
+
 def as_dataset(blocks: Any) -> Any:
     """Blocks as a Dataset where their labels agree, else as they are."""
     if not isinstance(blocks, dict):
@@ -1149,6 +1195,8 @@ def as_dataset(blocks: Any) -> Any:
             for dim in set(block.dims) & set(other.dims):
                 if Axis.of(block, dim).difference(Axis.of(other, dim)) is not None:
                     return blocks
+            if _contradict(block, other):
+                return blocks
         coords = overlaid(coords, block.coords.to_dataset())
     if any(name in coords.variables or name in coords.dims for name in blocks):
         return blocks

@@ -9,6 +9,7 @@ has the very same domain, range and units, so that nothing but the work changes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -47,6 +48,9 @@ def simplified(product: Product) -> LinearOperator:
         return product
     result = functools.reduce(Product, factors) if len(factors) > 1 else factors[0]
     number = functools.reduce(float.__mul__, numbers, 1.0)
+    lost = not math.isfinite(number) or (number == 0.0 and all(numbers))
+    if lost or (numbers and number == 1.0 and any(result._exact)):
+        return product  # numbers out of range; or integers that became floats
     if number != 1.0 or result.gain != product.gain:
         result = Scaled(result, number, product.gain)
     same = _alike(result.domain, product.domain) and _alike(result.range, product.range)
@@ -97,15 +101,20 @@ def _without_numbers(
 def identities_vanish(
     outer: LinearOperator, inner: LinearOperator
 ) -> LinearOperator | None:
-    """``I @ A = A @ I = A``, unless the identity makes real values complex."""
-    if outer.is_identity and _is_of_kind(outer, inner.range):
+    """``I @ A = A @ I = A``, unless the identity makes values complex or floating."""
+    if outer.is_identity and _changes_nothing(outer, inner, inner.range):
         return inner
-    return outer if inner.is_identity and _is_of_kind(inner, outer.domain) else None
+    if inner.is_identity and _changes_nothing(inner, outer, outer.domain):
+        return outer
+    return None
 
 
-def _is_of_kind(identity: LinearOperator, side: Space | Blocks) -> bool:
+def _changes_nothing(
+    identity: LinearOperator, other: LinearOperator, side: Space | Blocks
+) -> bool:
     kinds = {space.kind for space in by_name(identity.domain).values()} - {"any"}
-    return all({space.kind} >= kinds for space in by_name(side).values())
+    of_kind = all({space.kind} >= kinds for space in by_name(side).values())
+    return of_kind and (all(identity._exact) or not any(other._exact))
 
 
 @rule
@@ -114,7 +123,7 @@ def unitary_operators_undo(
 ) -> LinearOperator | None:
     """``U.H @ U = U @ U.H = I``."""
     if "unitary" in inner.traits and is_adjoint(outer, inner):
-        return identity_on(inner.domain, exact=False)
+        return identity_on(inner.domain, exact=all(inner._exact))
     return None
 
 

@@ -236,6 +236,7 @@ class Space:
         those of the space that it did not have, or had with the same values.
         """
         own, indexed = self.layout
+        coords = self.beside(coords)
         variables = {name: own[name] for name in own if name in indexed}
         indexes = dict(indexed)
         for name, variable in coords.variables.items():
@@ -252,6 +253,13 @@ class Space:
         for name, variable in own.items():
             variables.setdefault(name, variable)
         return Layout(variables, indexes)
+
+    def beside(self, coords: Layout) -> Layout:
+        """Coordinates of others but those that have the name of a dim, and label it not."""
+        variables = coords.variables
+        return coords.without(
+            n for n in self.dims if n in variables and variables[n].dims != (n,)
+        )
 
     @functools.cached_property
     def names(self) -> frozenset[Hashable]:
@@ -483,6 +491,19 @@ class Blocks(Mapping[str, Space]):
 def by_name(side: Space | Blocks) -> Mapping[str, Space]:
     """The spaces of a side by block; that of one array is named ``""``."""
     return side if isinstance(side, Blocks) else {"": side}
+
+
+def in_words(side: Space | Blocks) -> str:
+    """A side for errors that tell arrays from blocks."""
+    return f"blocks {listed(side)}" if isinstance(side, Blocks) else f"one array ({side})"
+
+
+def sides_match(one: Space | Blocks, other: Space | Blocks) -> bool:
+    """Whether two sides have the same blocks, and each the same labels; see `matches`."""
+    sides = by_name(one), by_name(other)
+    return set(sides[0]) == set(sides[1]) and all(
+        space.matches(sides[1][name]) for name, space in sides[0].items()
+    )
 
 
 def overlaid(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:

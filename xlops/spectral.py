@@ -20,7 +20,7 @@ from xlops.errors import ArgumentError, DTypeError, LabelError, shown
 from xlops.modes import InMode, computed
 from xlops.operator import LinearOperator, offer
 from xlops.operators.pointwise import Diagonal, Identity, Mask, Zero
-from xlops.space import Blocks, Space, overlaid
+from xlops.space import Blocks, Space, by_name, overlaid, sides_match
 from xlops.windows.pieces import NDArray, floating
 
 __all__: list[str] = []
@@ -140,7 +140,7 @@ def _labeled(
     known = {n: v for n, v in new.items() if n in labels.variables or n in labels.dims}
     labels = overlaid(made.labels, labels.rename(known))
     return xr.DataArray(
-        values.reshape(*made.sizes.values(), *given.sizes.values()),
+        values.reshape([*made.sizes.values(), *given.sizes.values()]),
         coords=labels.coords,
         dims=(*made.dims, *(new.get(dim, dim) for dim in given.dims)),
         name=operator.name,
@@ -180,7 +180,7 @@ def diagonal(operator: LinearOperator, like: Any = None) -> Any:
 
     if isinstance(operator.domain, Space):
         return one(_diagonal(operator), operator.domain, like, "")
-    flat = _probed(_own(operator))
+    flat = _probed(_square(operator))
     return {
         name: one(
             xr.Variable(space.dims, flat[part].reshape(tuple(space.sizes.values()))),
@@ -201,26 +201,27 @@ def trace(bound: Bound) -> Any:
         found = _diagonal(operator)
         total = found.values.sum() * (operator.domain.size // found.size)
     else:
-        total = _probed(_own(operator)).sum()
+        total = _probed(_square(operator)).sum()
     return (total * (bound.domain.size // operator.domain.size)).item()
 
 
 def _check_square(operator: LinearOperator) -> None:
     """Raise unless an operator maps its domain to itself."""
     domain, range_ = operator.domain, operator.range
-    if isinstance(domain, Space) and isinstance(range_, Space):
-        square = domain.matches(range_)
-    elif isinstance(domain, Blocks) and isinstance(range_, Blocks):
-        square = list(domain) == list(range_) and all(
-            space.matches(range_[name]) for name, space in domain.items()
-        )
-    else:
-        square = False
-    if not square:
+    if not sides_match(domain, range_):
         raise LabelError(
             f"{operator} maps {domain} to {range_}, not to itself: it has no diagonal, "
             "trace or eigenvalues; those of A.gram may be what is meant"
         )
+
+
+def _square(operator: LinearOperator) -> Bound:
+    """The operator bound to its own dims, blocks and dims in one order on both sides."""
+    bound = _own(operator)
+    domain, range_ = bound.domain, by_name(bound.range)
+    turned = {name: range_[name].ordered(s.dims) for name, s in by_name(domain).items()}
+    side = Blocks(turned) if isinstance(domain, Blocks) else turned[""]
+    return Bound(bound.operator, domain, side, bound.dtypes)
 
 
 def _diagonal(operator: LinearOperator) -> xr.Variable:
@@ -229,7 +230,7 @@ def _diagonal(operator: LinearOperator) -> xr.Variable:
     if found is None:
         assert isinstance(operator.domain, Space)
         shape = tuple(operator.domain.sizes.values())
-        found = xr.Variable(operator.domain.dims, _probed(_own(operator)).reshape(shape))
+        found = xr.Variable(operator.domain.dims, _probed(_square(operator)).reshape(shape))
     return found
 
 
@@ -267,7 +268,7 @@ def _(operator: Diagonal | Mask) -> xr.Variable | None:
 
 @_known.register
 def _(operator: Adjoint) -> xr.Variable | None:
-    return _diagonal(operator.operator).conj()
+    return _diagonal(operator.operator).conj() if operator.clinear else None
 
 
 @_known.register
@@ -418,7 +419,7 @@ def eigs(
 ) -> Any:
     """``operator.eigs()``."""
     _check_square(operator)
-    bound = _own(operator)
+    bound = _square(operator)
     _check_matrix(bound)
     if not bound.clinear and bound.dtypes[1].kind == "c":
         raise DTypeError(

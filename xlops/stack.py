@@ -23,7 +23,7 @@ from xlops.algebra import (
 from xlops.errors import DTypeError, LabelError, UnitError, shown
 from xlops.gains import Gains
 from xlops.modes import plain
-from xlops.operator import Coords, LinearOperator
+from xlops.operator import Coords, LinearOperator, called
 from xlops.space import Blocks, Space
 from xlops.units import Gain
 from xlops.windows.plan import Node, Plan, total
@@ -65,6 +65,8 @@ class Stack(LinearOperator):
         }
         self.keeps_constants = keeps.get("", keeps)
         parts = self.entries.values()
+        # In some blocks; those that are added up become floating.
+        self._exact = (any(p._exact[0] for p in parts), any(p._exact[1] for p in parts))
         real = any(space.kind == "real" for space in domain.values())
         self.clinear = all(part.clinear for part in parts) and not real
         if all(row == column for row, column in self.entries):
@@ -147,18 +149,8 @@ class VStack(Stack):
 
     def __init__(self, operators: Row, *, name: str | None = None) -> None:
         given = _named(operators, "VStack")
-        who = name or f"VStack({', '.join(given)})"
-        entries: dict[Pair, LinearOperator] = {}
-        for row, operator in given.items():
-            for (inner, column), entry in entries_of(operator).items():
-                if inner:
-                    raise LabelError(
-                        f"{who}: block {row!r} makes blocks itself; give each of them a "
-                        "name of its own"
-                    )
-                entries[row, column] = entry
-        _check_alike(who, {r: [c for k, c in entries if k == r] for r in given})
-        super().__init__(entries, who)
+        who = called(name, f"VStack({', '.join(given)})")
+        super().__init__(_side_by_side(given, who, 0), who)
 
 
 class HStack(Stack):
@@ -197,18 +189,8 @@ class HStack(Stack):
 
     def __init__(self, operators: Row, *, name: str | None = None) -> None:
         given = _named(operators, "HStack")
-        who = name or f"HStack({', '.join(given)})"
-        entries: dict[Pair, LinearOperator] = {}
-        for column, operator in given.items():
-            for (row, inner), entry in entries_of(operator).items():
-                if inner:
-                    raise LabelError(
-                        f"{who}: block {column!r} acts on blocks itself; give each of "
-                        "them a name of its own"
-                    )
-                entries[row, column] = entry
-        _check_alike(who, {c: [r for r, k in entries if k == c] for c in given})
-        super().__init__(entries, who)
+        who = called(name, f"HStack({', '.join(given)})")
+        super().__init__(_side_by_side(given, who, 1), who)
 
 
 class BlockDiag(Stack):
@@ -239,7 +221,7 @@ class BlockDiag(Stack):
 
     def __init__(self, operators: Row, *, name: str | None = None) -> None:
         given = _named(operators, "BlockDiag")
-        who = name or f"BlockDiag({', '.join(given)})"
+        who = called(name, f"BlockDiag({', '.join(given)})")
         for key, operator in given.items():
             if isinstance(operator.domain, Blocks) or isinstance(operator.range, Blocks):
                 raise LabelError(f"{who}: block {key!r} maps blocks itself; use xl.Block")
@@ -297,7 +279,7 @@ class Block(Stack):
             for column, operator in _named(here, f"Block, row {row!r},").items():
                 entries[row, column] = operator
         columns = dict.fromkeys(column for _, column in entries)
-        who = name or f"Block({', '.join(rows)} from {', '.join(columns)})"
+        who = called(name, f"Block({', '.join(rows)} from {', '.join(columns)})")
         for (row, column), operator in entries.items():
             if isinstance(operator.domain, Blocks) or isinstance(operator.range, Blocks):
                 raise LabelError(f"{who}: entry {row!r}, {column!r} maps blocks itself")
@@ -459,6 +441,26 @@ def _named(given: Any, who: str) -> dict[str, LinearOperator]:
                 f"{who}: block {key!r} is a {type(operator).__name__}, expected an operator"
             )
     return operators
+
+
+def _side_by_side(
+    given: Mapping[str, LinearOperator], who: str, side: int
+) -> dict[Pair, LinearOperator]:
+    """The entries of operators that make (side 0) or take (side 1) one block each."""
+    entries: dict[Pair, LinearOperator] = {}
+    others: dict[str, list[str]] = {}
+    for name, operator in given.items():
+        parts = entries_of(operator)
+        if any(pair[side] for pair in parts):
+            raise LabelError(
+                f"{who}: block {name!r} {('makes', 'acts on')[side]} blocks itself; give "
+                "each of them a name of its own"
+            )
+        others[name] = [pair[1 - side] for pair in parts]
+        for other, entry in zip(others[name], parts.values(), strict=True):
+            entries[(other, name) if side else (name, other)] = entry
+    _check_alike(who, others)
+    return entries
 
 
 def _check_alike(who: str, others: Mapping[str, Sequence[str]]) -> None:

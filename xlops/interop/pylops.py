@@ -17,13 +17,11 @@ import numpy as np
 import xarray as xr
 from dask.utils import SerializableLock
 
-from xlops import units as units_
 from xlops.bound import Bound
-from xlops.errors import ArgumentError, DTypeError, LabelError, shown
+from xlops.errors import ArgumentError, DTypeError, LabelError
 from xlops.operator import Elementary, LinearOperator, offer
-from xlops.operators.common import about, called
+from xlops.operators.common import about, called, gain_of
 from xlops.space import Blocks, Kind, Labeled, Space
-from xlops.units import Gain
 from xlops.windows.pieces import Block, NDArray, placed
 from xlops.windows.rules import Whole
 
@@ -136,7 +134,7 @@ class PyLopsOperator(Elementary):
             made = _side(range, op.dimsd, op.shape[0], f"{who}: range", "dimsd")
         kinds = _kinds(op)
         given, made = given.of_kind(kinds[0]), made.of_kind(kinds[1])
-        gain = _gain(units, who)
+        gain = gain_of(units, who)
         dims = ", ".join(str(dim) for dim in given.dims)
         held = _Held(op)
         kernel = functools.partial(_applied, held, _lock(op))
@@ -226,19 +224,6 @@ def _fits(space: Space, dims: Any, size: int) -> bool:
 
 def _written(sizes: Any) -> str:
     return " × ".join(str(int(n)) for n in sizes) or "1"
-
-
-def _gain(units: Any, who: str) -> Gain:
-    if units is None:
-        return units_.NONE
-    number, gain = units_.split(units)
-    if isinstance(units, str):
-        number, gain = 1, Gain.of(units)
-    if gain is None or number != 1 or (gain.factors and gain.unit is None):
-        raise ArgumentError(
-            f"{who}: units must be a unit, such as 'm s-1', got {shown(units)}"
-        )
-    return gain
 
 
 def _kinds(op: Any) -> tuple[Kind, Kind]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from xlops import units
-from xlops.algebra import Adjoint, Product, Scaled, Sum
+from xlops.algebra import Adjoint, Conjugate, Product, Scaled, Sum
+from xlops.bound import Bound
 from xlops.markup.page import styled
 from xlops.modes import plain
 from xlops.notebook import svg
@@ -185,6 +186,8 @@ class _Builder:
         text = f"× {shown}{unit}"
         made = _made(operator, flows, self.with_units)
         element, between = self.build(inner, flows, depth + 1)
+        while isinstance(operator, (Bound, Conjugate)):
+            operator = operator.operator
         if isinstance(operator, Adjoint) and isinstance(number, complex):
             # A complex number does not move past an operator that is only real-linear.
             pill = Box(text, "", text, flows, flows, 0, round_=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from xlops.algebra import Adjoint, Product, Scaled, Sum
+from xlops.algebra import Adjoint, Conjugate, Product, Scaled, Sum
+from xlops.bound import Bound
 from xlops.modes import InMode
 from xlops.operator import LinearOperator
 from xlops.stack import Stack
@@ -44,7 +45,7 @@ class Parts(NamedTuple):
 
 def parts(operator: LinearOperator) -> Parts:
     """What an operator is made of: the parts of an adjoint are adjoints."""
-    if isinstance(operator, InMode):
+    if isinstance(operator, (InMode, Bound)):
         return parts(operator.operator)
     if isinstance(operator, Product):
         return Parts("product", tuple(map(Part, operator.factors)))
@@ -57,6 +58,10 @@ def parts(operator: LinearOperator) -> Parts:
         adjoints = tuple(Part(o.H, column, row) for o, row, column in inner)
         ordered = adjoints[::-1] if kind == "product" else adjoints
         return Parts(kind, ordered, number.conjugate())
+    if isinstance(operator, Conjugate):
+        kind, inner, number = parts(operator.operator)
+        conjugates = tuple(Part(o.conj(), row, column) for o, row, column in inner)
+        return Parts(kind, conjugates, number.conjugate())
     if isinstance(operator, Stack):
         entries = operator.entries.items()
         return Parts("blocks", tuple(Part(part, *pair) for pair, part in entries))

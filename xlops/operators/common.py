@@ -14,11 +14,12 @@ from xlops.axis import Axis
 from xlops.engine import is_lazy
 from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, listed, shown
 from xlops.labeling import plain
+from xlops.operator import called
 from xlops.space import Space
-from xlops.units import ONE, Gain
+from xlops.units import NONE, ONE, Gain
 from xlops.windows.pieces import Array
 
-__all__ = ["about", "along", "along_each", "called", "choice", "weights_of"]
+__all__ = ["about", "along", "along_each", "called", "choice", "gain_of", "weights_of"]
 
 
 def along(coord: Any, who: str) -> tuple[Space, Axis]:
@@ -78,19 +79,6 @@ def about(who: str) -> Iterator[None]:
         raise type(error)(f"{who}: {error}") from None
 
 
-def called(name: Any, default: str) -> str:
-    """What an operator is called in errors: the name given, or its class and dims.
-
-    Raises
-    ------
-    DTypeError
-        Where the name is no string.
-    """
-    if name is not None and not isinstance(name, str):
-        raise DTypeError(f"{default}: name must be a string, got {type(name).__name__}")
-    return name or default
-
-
 def choice(value: Any, choices: tuple[Any, ...], what: str, who: str) -> None:
     """Raise unless a value is one of those that a parameter takes."""
     if not isinstance(value, (str, int, np.bool_)) or value not in choices:
@@ -119,3 +107,21 @@ def weights_of(weights: Any, who: str, kinds: str) -> tuple[Array, Gain]:
         data = data.copy()  # operators are immutable, whatever happens to the weights
     dims: tuple[Hashable, ...] = weights.dims
     return Array(data, dims), gain
+
+
+def gain_of(given: Any, who: str) -> Gain:
+    """What users say that an operator does to units: a string, a unit, a quantity of 1.
+
+    Raises
+    ------
+    ArgumentError
+        Where it is no unit; None stands for a gain that is not known.
+    """
+    if given is None:
+        return NONE
+    number, gain = (1, Gain.of(given)) if isinstance(given, str) else units.split(given)
+    if gain is None or number != 1 or (gain.factors and gain.unit is None):
+        raise ArgumentError(
+            f"{who}: units must be a unit, such as 'm s-1', got {shown(given)}"
+        )
+    return gain

@@ -10,7 +10,6 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from xlops import units as units_
 from xlops.errors import (
     AdjointError,
     ArgumentError,
@@ -20,9 +19,8 @@ from xlops.errors import (
     shown,
 )
 from xlops.operator import Elementary, LinearOperator
-from xlops.operators.common import about, called
+from xlops.operators.common import about, called, gain_of
 from xlops.space import Labeled, Space
-from xlops.units import Gain
 from xlops.windows.pieces import Block, NDArray, placed
 from xlops.windows.plan import Node, Plan
 from xlops.windows.rules import Beside, Pointwise, Reach, Stencil, Whole, WindowRule
@@ -144,7 +142,7 @@ class FunctionOperator(Elementary):
             back: Any = functools.partial(_missing, who)
         else:
             back = _Called(adjoint, made.dims, given.dims, frozenset(reach), f"{who}.H")
-        gain = _gain(units, who)
+        gain = gain_of(units, who)
         super().__init__(
             given,
             made,
@@ -293,21 +291,6 @@ def _space(side: Any) -> Space:
     if isinstance(side, (list, tuple)):
         return Space.of(*side)
     return side if isinstance(side, Space) else Space.of(side)
-
-
-def _gain(units: Any, who: str) -> Gain:
-    """What units do: a string, a unit or a quantity of 1, or None."""
-    if units is None:
-        return units_.NONE
-    if isinstance(units, str):
-        gain = Gain.of(units)
-        if gain == units_.ONE or gain.unit is not None:
-            return gain
-    else:
-        number, given = units_.split(units)
-        if given is not None and number == 1:
-            return given
-    raise ArgumentError(f"{who}: units must be a unit, such as 'm s-1', got {shown(units)}")
 
 
 def _reach(halo: Any, given: Space, made: Space, who: str) -> dict[Hashable, Reach]:

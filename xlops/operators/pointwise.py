@@ -14,7 +14,7 @@ from xlops.operators.common import about, called, weights_of
 from xlops.simplify import rule
 from xlops.space import Labeled, Space
 from xlops.units import Gain
-from xlops.windows.pieces import Array, Block, NDArray, floating
+from xlops.windows.pieces import Array, Block, NDArray
 from xlops.windows.rules import Pointwise, Whole
 from xlops.windows.weighted import Weighted
 
@@ -233,10 +233,13 @@ def _covers(one: Array, other: Array) -> bool:
 
 
 def _aligned(weights: Array, dims: tuple[Hashable, ...]) -> Any:
-    """Weights that broadcast over dims, not in integers: products of them overflow."""
+    """Weights that broadcast over dims; numbers in double precision.
+
+    Products of integers would overflow, and data may be more exact than the weights.
+    """
     data = weights.ordered([dim for dim in dims if dim in weights.dims]).data
     if data.dtype.kind != "b":
-        data = data.astype(floating(data.dtype), copy=False)
+        data = data.astype(np.result_type(data.dtype, np.float64), copy=False)
     shape = [weights.sizes.get(dim, 1) for dim in dims]
     return data.reshape(shape)
 

@@ -16,7 +16,7 @@ from xlops.engine import Tree
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.labeling import Origin, admitted
 from xlops.operator import LinearOperator
-from xlops.space import Space, by_name
+from xlops.space import Space, by_name, in_words
 from xlops.stack import Stack, entries_of
 from xlops.units import Gain
 from xlops.windows.pieces import Array, floating, of_kind, placed
@@ -61,7 +61,10 @@ def check_preconditioner(
     )
     reason = None
     if not set(domains) == set(ranges) == set(models):
-        reason = f"it maps {preconditioner.domain} to {preconditioner.range}"
+        reason = (
+            f"it maps {in_words(preconditioner.domain)} to "
+            f"{in_words(preconditioner.range)}, the model is {in_words(operator.domain)}"
+        )
     for name, domain in domains.items() if reason is None else ():
         reason = reason or _mismatch(domain, ranges[name], models[name], data)
     if reason is not None:

@@ -13,7 +13,7 @@ from xlops.solvers import driver
 from xlops.solvers.driver import Callback, Step
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
-from xlops.space import by_name
+from xlops.space import sides_match
 
 __all__ = ["cg"]
 
@@ -90,10 +90,7 @@ def cg(
     array([1., 2.])
     """
     if isinstance(A, LinearOperator):
-        domain, range_ = by_name(A.domain), by_name(A.range)
-        if set(domain) != set(range_) or not all(
-            space.matches(range_[name]) for name, space in domain.items()
-        ):
+        if not sides_match(A.domain, A.range):
             raise LabelError(
                 f"cg needs an operator from a space to itself, {A} is none; use cgls, or "
                 "A.gram with A.H @ y"

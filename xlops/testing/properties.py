@@ -39,6 +39,8 @@ def assert_operator(
     - Dask data give lazy results without anything being computed, with the values that
       NumPy data give, for any batch dims, orders of dims and chunks;
     - `explain` counts the tasks that there are;
+    - what the operator says of itself is true: its traits, and that it keeps constants or
+      integers;
     - inputs are left alone, and results are nobody else's memory;
     - the operator pickles, as the same operator with the same results.
 
@@ -87,6 +89,8 @@ def assert_operator(
     if len(sides) == 2:
         _assert_adjoint(A, batch, tol, seed)
     for B in sides:
+        _assert_true_of_itself(B, batch, tol, np.random.default_rng(seed))
+    for B in sides:
         _assert_pickles(B, _members(B, batch, np.random.default_rng(seed), "float64"))
         _assert_few_tasks(B, batch, tasks, np.random.default_rng(seed))
 
@@ -104,6 +108,53 @@ def _assert_adjoint(
     y = _each(_edited, A @ _members(A, batch, np.random.default_rng(seed), "float64"))
     for made, space in zip(_arrays(A.H @ y), _spaces(A.domain), strict=True):
         _check_coords(A.H, made, dict(space.coords), "data with rounded labels")
+
+
+def _assert_true_of_itself(
+    B: LinearOperator, batch: xr.DataArray, tol: float | None, rng: np.random.Generator
+) -> None:
+    """Traits, by which products are simplified, and words on constants and integers."""
+    for dtype in dtypes_of(B.domain)[::2]:
+        x = _members(B, batch, rng, dtype)
+        y = B @ x
+        if "symmetric" in B.traits:
+            _assert_equal(B.H @ x, y, tol, f"{B} says that it is symmetric: its adjoint")
+        if "unitary" in B.traits:
+            _assert_equal(B.H @ y, x, tol, f"{B} says that it is unitary: its inverse")
+        if "positive" in B.traits:
+            pairs = list(zip(_arrays(x), _arrays(y), strict=True))
+            inner = sum(
+                np.vdot(a.values, b.transpose(*a.dims).values).real for a, b in pairs
+            )
+            size = sum(
+                np.sum(np.abs(a.values)) * np.max(np.abs(b.values)) for a, b in pairs
+            )
+            if inner < -_tolerance(pairs[0][0], tol) * size:
+                raise AssertionError(
+                    f"{B} says that it is positive: ⟨x, A x⟩ is {inner:.3g}"
+                )
+    ones = _each(xr.ones_like, _members(B, batch, rng, "float64"))
+    made = zip(B.gains.rows, _arrays(B @ ones), strict=True)
+    for array in [array for row, array in made if B.keeps(row)]:
+        what = f"{B} says that it keeps constants: what it makes of ones"
+        _assert_equal(array, xr.ones_like(array), tol, what)
+    whole = _members(B, batch, rng, "int64")
+    try:
+        y = B @ whole
+    except Exception as error:
+        raise AssertionError(f"{B} fails for integers: {error}") from error
+    exact = B @ _each(lambda a: a.astype(np.float64), whole)
+    _assert_equal(y, exact, tol, f"what {B} makes of integers, {_arrays(y)[0].dtype},")
+
+
+def _assert_equal(one: Any, other: Any, tol: float | None, what: str) -> None:
+    """Raise where values differ, whatever the order of dims."""
+    for a, b in zip(_arrays(one), _arrays(other), strict=True):
+        values = b.transpose(*a.dims).values
+        error = np.max(np.abs(a.values - values), initial=0.0)
+        bound = _tolerance(b, tol) * np.max(np.abs(values), initial=0.0)
+        if not error <= bound:
+            raise AssertionError(f"{what} differs by {error:.3g}, allowed is {bound:.3g}")
 
 
 def _assert_member(
