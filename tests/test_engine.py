@@ -797,6 +797,9 @@ def odd_arrays() -> dict[str, Any]:
     offset = np.zeros(values.nbytes + 1, np.uint8)[1:].view(np.float64)
     unaligned = offset.reshape(values.shape)
     unaligned[...] = values
+    rows = np.zeros(6, [("tag", "i1"), ("value", "f8", 16)])
+    samples = np.zeros((6, 16), [("tag", "i1"), ("value", "f8")])
+    rows["value"] = samples["value"] = values
     return {
         "read-only": frozen,
         "Fortran order": np.asfortranarray(values),
@@ -805,6 +808,8 @@ def odd_arrays() -> dict[str, Any]:
         "upside down": values[::-1].copy()[::-1],
         "big-endian": values.astype(">f8"),
         "unaligned": unaligned,
+        "rows of records": rows["value"],
+        "samples of records": samples["value"],
     }
 
 
@@ -819,7 +824,9 @@ def test_memory_of_any_kind(kind):
         xl.Diagonal(odd),
         xl.Restriction(plain.time, [3, 1, 1]),
         xl.FFT(plain.time),
+        xl.CausalIntegration(plain.shot),
         xl.Diagonal(odd) @ D1(plain.time) @ xl.Mask(odd > 0),
+        xl.Diagonal(odd) @ D1(plain.shot) @ D2(plain.shot),
     ):
         expected = (A @ plain).values
         for mode in (Mode(None, 2.0), Mode(100, math.inf)):

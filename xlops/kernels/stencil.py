@@ -135,8 +135,8 @@ def star(
     Parameters
     ----------
     x, out : ndarray
-        float32, float64, complex64 or complex128, both the same; any strides. They do
-        not overlap. x covers what the rows of `out` read.
+        float32, float64, complex64 or complex128, both the same; samples lie any whole
+        number of samples apart. They do not overlap. x covers what rows of `out` read.
     terms : sequence of (int, Band)
         Axes and the matrices along them, of the whole axes.
     have, want : sequence of int
