@@ -742,6 +742,20 @@ def test_tiles_of_many_threads_at_once():
             np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
 
 
+def test_tiles_wait_for_no_thread():
+    """All threads of the pool may be waiting for what asks for them."""
+    import threading
+
+    A, x = example()
+    expected, done = (A @ x).values, threading.Event()
+    busy = [threads.pool().submit(done.wait, 20) for _ in range(threads.count())]
+    with limits(Mode(40, 2.0)):
+        y = A @ x
+    assert not any(thread.done() for thread in busy)
+    done.set()
+    np.testing.assert_allclose(y.values, expected, rtol=0, atol=1e-12)
+
+
 # --- inputs stay as they are ------------------------------------------------------------
 
 

@@ -70,28 +70,20 @@ class Tiles(Stages):
 
 def run(node: Node, readers: Readers, out: NDArray) -> None:
     """Fill an array with all that a plan makes, on as many threads as are worth it."""
-    everything = full(node.sizes)
-    if _bytes(node) <= SMALL_BYTES or threads.blas_shares(node):
-        evaluate(node, everything, readers, out, Scratch())
-        return
-    workers = threads.count()
-    tiles = tiles_of(node, everything, workers)
+    tiles, workers = in_tiles(node), threads.count()
     if workers == 1 or len(tiles) == 1:
         fill(node, tiles, readers, out)
         return
-    # Each thread takes the next tile when it is done with one.
-    waiting = iter(tiles)
-
-    def work() -> None:
-        fill(node, waiting, readers, out)
-
     with threads.limited(node):
-        futures = [threads.pool().submit(work) for _ in range(workers - 1)]
-        try:
-            work()
-        finally:
-            for future in futures:
-                future.result()
+        threads.shared(lambda left: fill(node, left, readers, out), tiles, workers)
+
+
+def in_tiles(node: Node) -> list[Window]:
+    """The pieces in which all that a plan makes is made."""
+    everything = full(node.sizes)
+    if _bytes(node) <= SMALL_BYTES or threads.blas_shares(node):
+        return [everything]
+    return tiles_of(node, everything, threads.count())
 
 
 def fill(
