@@ -18,7 +18,7 @@ from xlops.windows.pieces import Array, NDArray, Window, full, volume
 from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
 from xlops.windows.rules import Contraction, Stencil
 
-__all__ = ["Tiles", "fill", "reads_sources", "scratch_bytes", "tiles_of"]
+__all__ = ["Tiles", "fill", "in_tiles", "reads_sources", "scratch_bytes", "tiles_of"]
 
 # Bytes of a tile: where there are results on the way, all of them should stay in cache;
 # where there are none, tiles only share out the work.
@@ -194,9 +194,7 @@ def scratch_bytes(node: Node, want: Window) -> int:
     if isinstance(node, Source) or not volume(want, node.dims):
         return 0
     chain = Lines.of(node)
-    if chain is not None and chain.streams:
-        return 0  # but for some lines
-    have = node.needs(want)
+    have = node.needs(want) if chain is None else chain.needs(want)
 
     def kept(child: Node) -> int:
         if isinstance(child, Source):
@@ -204,6 +202,8 @@ def scratch_bytes(node: Node, want: Window) -> int:
         own = volume(child.widened(have), child.dims)
         return own * child.dtype.itemsize + scratch_bytes(child, have)
 
+    if chain is not None:
+        return kept(chain.base)  # and some lines
     if not isinstance(node, Total):
         return sum(map(kept, node.children))
     # Terms come one after the other, the first one where the sum is to be.
