@@ -742,6 +742,20 @@ def test_tiles_of_many_threads_at_once():
             np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
 
 
+def test_tiles_wait_for_no_thread():
+    """All threads of the pool may be waiting for what asks for them."""
+    import threading
+
+    A, x = example()
+    expected, done = (A @ x).values, threading.Event()
+    busy = [threads.pool().submit(done.wait, 20) for _ in range(threads.count())]
+    with limits(Mode(40, 2.0)):
+        y = A @ x
+    assert not any(thread.done() for thread in busy)
+    done.set()
+    np.testing.assert_allclose(y.values, expected, rtol=0, atol=1e-12)
+
+
 # --- inputs stay as they are ------------------------------------------------------------
 
 
@@ -797,6 +811,9 @@ def odd_arrays() -> dict[str, Any]:
     offset = np.zeros(values.nbytes + 1, np.uint8)[1:].view(np.float64)
     unaligned = offset.reshape(values.shape)
     unaligned[...] = values
+    rows = np.zeros(6, [("tag", "i1"), ("value", "f8", 16)])
+    samples = np.zeros((6, 16), [("tag", "i1"), ("value", "f8")])
+    rows["value"] = samples["value"] = values
     return {
         "read-only": frozen,
         "Fortran order": np.asfortranarray(values),
@@ -805,6 +822,8 @@ def odd_arrays() -> dict[str, Any]:
         "upside down": values[::-1].copy()[::-1],
         "big-endian": values.astype(">f8"),
         "unaligned": unaligned,
+        "rows of records": rows["value"],
+        "samples of records": samples["value"],
     }
 
 
@@ -819,7 +838,9 @@ def test_memory_of_any_kind(kind):
         xl.Diagonal(odd),
         xl.Restriction(plain.time, [3, 1, 1]),
         xl.FFT(plain.time),
+        xl.CausalIntegration(plain.shot),
         xl.Diagonal(odd) @ D1(plain.time) @ xl.Mask(odd > 0),
+        xl.Diagonal(odd) @ D1(plain.shot) @ D2(plain.shot),
     ):
         expected = (A @ plain).values
         for mode in (Mode(None, 2.0), Mode(100, math.inf)):

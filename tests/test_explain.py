@@ -2,6 +2,7 @@
 
 import collections
 import tracemalloc
+from unittest import mock
 
 import dask
 import dask.array as da
@@ -12,6 +13,7 @@ from dask.callbacks import Callback
 from dask.task_spec import Task
 
 import xlops as xl
+from xlops.engine import graph
 
 SIZES = {"offset": 24, "time": 60, "depth": 10}
 
@@ -141,6 +143,29 @@ def test_what_numpy_holds(d):
         tracemalloc.stop()
         assert 0.9 * peak <= plan.peak_bytes - big.nbytes
         assert plan.peak_bytes - big.nbytes <= 1.5 * peak
+
+
+def test_products_on_the_threads_of_blas_are_one_piece():
+    """And so is what is small: explained as it runs."""
+    matrix = xr.DataArray(np.ones((512, 4096)), dims=("receiver", "source"))
+    x = xr.DataArray(np.ones((4096, 32)), dims=("source", "shot"))
+    (row,) = xl.MatrixMult(matrix, "source").explain(x).rows
+    assert row.pieces == 1
+    (row,) = (D1(x.shot) @ D2(x.shot)).explain(x[:10]).rows
+    assert row.pieces == 1
+
+
+def test_what_chains_in_one_pass_hold():
+    """Nothing is kept between their steps, whatever they are applied to."""
+    x = xr.DataArray(np.ones((64, 400, 32)), dims=("offset", "time", "depth")).chunk()
+    size = x.nbytes
+    mean = xl.Smoothing1D(x.depth, 41)
+    chain = D1(x.time) @ D2(x.time) @ D1(x.time)
+    assert chain.explain(x).peak_bytes == 2 * size
+    on_what_is_made = (chain @ mean).explain(x).peak_bytes
+    with mock.patch.object(graph, "SMALL_CHUNK", 2**40):  # one tile
+        assert (chain @ mean).explain(x).peak_bytes == 3 * size
+    assert on_what_is_made <= 3 * size
 
 
 def test_nothing_is_computed(d):

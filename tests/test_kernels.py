@@ -1,7 +1,9 @@
 """Numeric loops against dense matrices and sums of NumPy in long double."""
 
+import gc
 import itertools
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -96,6 +98,19 @@ def test_bands(kind, n):
         for other in KINDS:
             more, added = banded(rng, n, other)
             np.testing.assert_array_equal((band + more).dense(), matrix + added)
+
+
+def test_what_is_made_of_a_band_is_made_once():
+    """But not kept for ever, as one factor after the other would be."""
+    one, other = centered(9), Band.constant(9, [1], [2.0])
+    assert one + other is one + other
+    assert one.transposed is one.transposed
+    assert one.scaled(0.5) is one.scaled(0.5)
+    first = weakref.ref(one.scaled(0.5))
+    for factor in range(100):
+        one.scaled(float(factor))
+    gc.collect()
+    assert first() is None
 
 
 def test_bands_of_different_axes_have_no_sum():

@@ -86,16 +86,6 @@ def test_lines(data):
     np.testing.assert_allclose(out, expected[:, low:high], rtol=0, atol=error)
 
 
-def test_records():
-    """Samples of one field of records lie no whole number of samples apart."""
-    records = np.zeros((2, 9, 20), dtype=[("tag", "i4"), ("value", "f8")])
-    records["value"] = x = np.random.default_rng(2).normal(size=records.shape)
-    band = Band.constant(9, [-1, 1], [-0.5, 0.5])
-    out = np.empty_like(x)
-    lines.run([(records["value"], 0)], out, 1, 0, [lines.Level(None, x), lines.Level(band)])
-    np.testing.assert_allclose(out, np.einsum("ij,ajb->aib", band.dense(), x * x))
-
-
 def test_as_many_weights_as_the_kernel_takes():
     assert MOST_WEIGHTS == lines.WEIGHTS
 

@@ -88,10 +88,13 @@ class Piece:
     ) -> None:
         self.data, self.dims = data, dims
         self.starts = starts or (0,) * len(dims)
+        # Kernels count in samples, and those of records may lie any bytes apart.
+        odd = any(stride % data.itemsize for stride in data.strides)
+        self._is_odd = odd or not data.flags.aligned
 
     def read(self, window: Window, scratch: Scratch) -> NDArray:
-        """A view."""
-        return self._cut(window)
+        """A view, but a copy of what kernels cannot read."""
+        return self._cut(window).copy() if self._is_odd else self._cut(window)
 
     def _cut(self, window: Window) -> NDArray:
         index: list[Any] = [...]  # a view, also where there are no dims
@@ -106,7 +109,7 @@ class Piece:
 
     def view(self, window: Window) -> NDArray | None:
         """The piece, where it lies in this one."""
-        return self._cut(window) if self.holds(window) else None
+        return None if self._is_odd or not self.holds(window) else self._cut(window)
 
     def extent(self, dim: Hashable) -> tuple[int, int]:
         """Where the piece starts and ends along a dim."""
@@ -147,10 +150,8 @@ class Pieces:
 
     def view(self, window: Window) -> NDArray | None:
         """A view of the piece that holds all of the window."""
-        for piece in self.pieces:
-            if piece.holds(window):
-                return piece.view(window)
-        return None
+        views = (piece.view(window) for piece in self.pieces)
+        return next((view for view in views if view is not None), None)
 
     def along(self, dim: Hashable, window: Window) -> list[tuple[NDArray, int]] | None:
         """Views that make up a window one after the other along a dim, and their starts.

@@ -12,9 +12,9 @@ from xlops.engine import threads
 from xlops.engine.graph import Graphs, Report
 from xlops.engine.run import stages_for
 from xlops.engine.stages import Stage
-from xlops.engine.tiles import Tiles, scratch_bytes, tiles_of
+from xlops.engine.tiles import Tiles, in_tiles, scratch_bytes
 from xlops.markup import page
-from xlops.windows.pieces import Array, full
+from xlops.windows.pieces import Array
 from xlops.windows.plan import Apply, Node, Plan, Source, halo, nodes, reads
 
 __all__ = ["Explanation", "Row", "chunks_for", "explain"]
@@ -169,7 +169,7 @@ class _Dry(Tiles):
     def compute(self, stage: Stage) -> Array:
         """Stands in for the result: its shape, no memory."""
         node = stage.node
-        tiles = tiles_of(node, full(node.sizes), threads.count())
+        tiles = in_tiles(node)
         held = scratch_bytes(node, tiles[0]) * min(threads.count(), len(tiles))
         ends = [n for n in nodes(node) if isinstance(n, Source)]
         held += sum(n.size * n.dtype.itemsize for n in (node, *ends))

@@ -6,16 +6,18 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeVar
 
 from xlops.windows.plan import Node, calls_blas, products
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["blas_shares", "count", "limited", "one_thread_each", "pool"]
+__all__ = ["blas_shares", "count", "limited", "one_thread_each", "pool", "shared"]
+
+Item = TypeVar("Item")
 
 
 # OpenBLAS gives a thread at least this many multiplications of a product.
@@ -37,6 +39,25 @@ def _pool(process: int) -> ThreadPoolExecutor:
 def pool() -> ThreadPoolExecutor:
     """The pool that tiles run on; a forked process gets its own."""
     return _pool(os.getpid())
+
+
+def shared(
+    work: Callable[[Iterator[Item]], None], items: Iterable[Item], workers: int
+) -> None:
+    """Let `workers` threads work on items, each taking the next one when it is ready.
+
+    This thread is one of them. In the end it waits for those that have begun and no
+    others: they would find nothing left, and may be waiting for this one.
+    """
+    waiting = iter(items)
+    others = [pool().submit(work, waiting) for _ in range(workers - 1)]
+    try:
+        work(waiting)
+    finally:
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
+        other.result()
 
 
 _lock = threading.Lock()

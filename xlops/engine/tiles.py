@@ -18,7 +18,7 @@ from xlops.windows.pieces import Array, NDArray, Window, full, volume
 from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
 from xlops.windows.rules import Contraction, Stencil
 
-__all__ = ["Tiles", "fill", "reads_sources", "scratch_bytes", "tiles_of"]
+__all__ = ["Tiles", "fill", "in_tiles", "reads_sources", "scratch_bytes", "tiles_of"]
 
 # Bytes of a tile: where there are results on the way, all of them should stay in cache;
 # where there are none, tiles only share out the work.
@@ -70,28 +70,20 @@ class Tiles(Stages):
 
 def run(node: Node, readers: Readers, out: NDArray) -> None:
     """Fill an array with all that a plan makes, on as many threads as are worth it."""
-    everything = full(node.sizes)
-    if _bytes(node) <= SMALL_BYTES or threads.blas_shares(node):
-        evaluate(node, everything, readers, out, Scratch())
-        return
-    workers = threads.count()
-    tiles = tiles_of(node, everything, workers)
+    tiles, workers = in_tiles(node), threads.count()
     if workers == 1 or len(tiles) == 1:
         fill(node, tiles, readers, out)
         return
-    # Each thread takes the next tile when it is done with one.
-    waiting = iter(tiles)
-
-    def work() -> None:
-        fill(node, waiting, readers, out)
-
     with threads.limited(node):
-        futures = [threads.pool().submit(work) for _ in range(workers - 1)]
-        try:
-            work()
-        finally:
-            for future in futures:
-                future.result()
+        threads.shared(lambda left: fill(node, left, readers, out), tiles, workers)
+
+
+def in_tiles(node: Node) -> list[Window]:
+    """The pieces in which all that a plan makes is made."""
+    everything = full(node.sizes)
+    if _bytes(node) <= SMALL_BYTES or threads.blas_shares(node):
+        return [everything]
+    return tiles_of(node, everything, threads.count())
 
 
 def fill(
@@ -202,9 +194,7 @@ def scratch_bytes(node: Node, want: Window) -> int:
     if isinstance(node, Source) or not volume(want, node.dims):
         return 0
     chain = Lines.of(node)
-    if chain is not None and chain.streams:
-        return 0  # but for some lines
-    have = node.needs(want)
+    have = node.needs(want) if chain is None else chain.needs(want)
 
     def kept(child: Node) -> int:
         if isinstance(child, Source):
@@ -212,6 +202,8 @@ def scratch_bytes(node: Node, want: Window) -> int:
         own = volume(child.widened(have), child.dims)
         return own * child.dtype.itemsize + scratch_bytes(child, have)
 
+    if chain is not None:
+        return kept(chain.base)  # and some lines
     if not isinstance(node, Total):
         return sum(map(kept, node.children))
     # Terms come one after the other, the first one where the sum is to be.

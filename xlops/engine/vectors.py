@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -142,7 +142,13 @@ def _in_blocks(
         return function(*flat)
     size = -(-flat[0].size // workers)
     blocks = [[a[i : i + size] for a in flat] for i in range(0, flat[0].size, size)]
-    parts = threads.pool().map(lambda block: function(*block), blocks)
+    parts = [0.0] * len(blocks)
+
+    def work(left: Iterator[tuple[int, list[NDArray]]]) -> None:
+        for i, block in left:
+            parts[i] = function(*block)
+
+    threads.shared(work, enumerate(blocks), workers)
     return sum(parts)
 
 

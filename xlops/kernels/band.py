@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,10 @@ __all__ = ["Band", "Flags", "Floats", "Integers"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+# What a band remembers of what has been made of it.
+MOST_KEPT = 16
 
 
 class Band:
@@ -67,7 +72,7 @@ class Band:
     # rows inside are alike, else of all. Made when asked for where truncated.
     _tables: tuple[Floats, Flags] | None
     # What has been made of it, here and for kernels: never pickled.
-    kept: dict[Any, Any]
+    _kept: dict[Any, Any]
 
     def __init__(
         self,
@@ -114,7 +119,7 @@ class Band:
         self.inside, self.weights = inside, weights
         self.truncated = tables is None
         self._tables = tables
-        self.kept = {}
+        self._kept = {}
         return self
 
     @classmethod
@@ -199,11 +204,20 @@ class Band:
     def __getstate__(self) -> dict[str, Any]:
         # Tables of truncated bands follow from the weights.
         tables = None if self.truncated else self._tables
-        return self.__dict__ | {"kept": {}, "_tables": tables}
+        return self.__dict__ | {"_kept": {}, "_tables": tables}
 
     def __repr__(self) -> str:
         kind = "uneven" if self.weights is None else "even"
         return f"Band({kind}, {self.n} rows, diagonals {self.offsets.tolist()})"
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is made of the matrix, remembered by a key that says all of it."""
+        found: T | None = self._kept.get(key)
+        if found is None:
+            if len(self._kept) >= MOST_KEPT:  # one factor after the other, say
+                self._kept.clear()
+            found = self._kept[key] = make()
+        return found
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -236,11 +250,7 @@ class Band:
     @property
     def transposed(self) -> Band:
         """The transposed matrix."""
-        found = self.kept.get("transposed")
-        if found is None:
-            found = self.kept["transposed"] = self._transpose()
-        assert isinstance(found, Band)
-        return found
+        return self.once("transposed", self._transpose)
 
     def _transpose(self) -> Band:
         n, offsets = self.n, -self.offsets[::-1]
@@ -265,11 +275,7 @@ class Band:
 
     def scaled(self, factor: float) -> Band:
         """The matrix times a number; the same one for the same number."""
-        found = self.kept.get(("scaled", factor))
-        if found is None:
-            found = self.kept[("scaled", factor)] = self._scale(factor)
-        assert isinstance(found, Band)
-        return found
+        return self.once(("scaled", factor), lambda: self._scale(factor))
 
     def _scale(self, factor: float) -> Band:
         weights = None if self.weights is None else self.weights * factor
@@ -279,11 +285,16 @@ class Band:
         return new._set(self.n, self.offsets, rows, self.inside, weights, tables)
 
     def __add__(self, other: Band) -> Band:
-        """The sum of two bands of the same n."""
+        """The sum of two bands of the same n; the same one for the same two."""
         if not isinstance(other, Band):
             return NotImplemented
         if self.n != other.n:
             raise ValueError(f"bands of {self.n} and {other.n} rows have no sum")
+        # With the other one, whose identity holds while it lives.
+        made = self.once(("added", id(other)), lambda: (self._add(other), other))
+        return made[0]
+
+    def _add(self, other: Band) -> Band:
         n, offsets = self.n, np.union1d(self.offsets, other.offsets)
         places = [np.searchsorted(offsets, band.offsets) for band in (self, other)]
         inside = np.zeros(len(offsets), dtype=np.bool_)

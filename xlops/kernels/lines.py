@@ -75,7 +75,7 @@ def run(
     ----------
     pieces : sequence of (ndarray, int)
         x along the axis, in up to `PIECES` pieces that follow each other, and where they
-        start; float32, float64, complex64 or complex128, any strides.
+        start; float32, float64, complex64 or complex128, whole samples apart.
     out : ndarray
         The result, of the dtype of x; neighbours along the last axis are neighbours in
         memory.
@@ -116,7 +116,7 @@ def run(
     arrays: list[tuple[NDArray, int]] = []
     ends = np.full(PIECES, table[0, 1])
     for n, (piece, at) in enumerate(pieces):
-        arrays.append((_countable(piece, real), at))
+        arrays.append((piece, at))
         ends[n] = at + piece.shape[axis]
     ends[len(pieces) - 1] = table[0, 1]
     arrays += [arrays[-1]] * (PIECES - len(pieces))
@@ -129,8 +129,7 @@ def run(
             at = level.start
             if level.weight.shape[axis] == 1 < row[1] - row[0]:
                 shape[axis], at = int(row[1] - row[0]), int(row[0])
-            weight = np.broadcast_to(_countable(level.weight, real), shape)
-            arrays.append((weight, at))
+            arrays.append((np.broadcast_to(level.weight, shape), at))
     arrays += [arrays[0]] * (PIECES + WEIGHTS - len(arrays))
     arrays.append((out, start))
     flat, places, strides, length = _laid_out(arrays, axis, real)
@@ -150,12 +149,6 @@ def run(
         packed.reals,
         packed.used,
     )
-
-
-def _countable(array: NDArray, real: np.dtype[Any]) -> NDArray:
-    """An array whose samples lie whole numbers apart, as those of records may not."""
-    apart = any(stride % real.itemsize for stride in array.strides)
-    return array.copy() if apart or not array.flags.aligned else array
 
 
 def _laid_out(

@@ -49,10 +49,10 @@ class _Packed(NamedTuple):
 def pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Packed:
     """What the kernel takes; rows and offsets along an axis times its spacing."""
     key = (dtype, spacings, tuple(map(id, bands)))
-    found = bands[0].kept.get(key)
-    if found is not None:
-        assert isinstance(found, _Packed)
-        return found
+    return bands[0].once(key, lambda: _pack(bands, spacings, dtype))
+
+
+def _pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Packed:
     terms = np.zeros((len(bands), _FIELDS), dtype=np.int64)
     integers: list[Any] = []
     reals: list[Any] = []
@@ -75,15 +75,13 @@ def pack(bands: tuple[Band, ...], spacings: tuple[int, ...], dtype: Any) -> _Pac
         reals += [weights, np.repeat(entries, spacing, axis=1).ravel()]
         used += [np.ones(len(weights), np.bool_), np.repeat(uses, spacing, axis=1).ravel()]
         r += len(weights) + entries.size * spacing
-    packed = _Packed(
+    return _Packed(
         terms,
         np.concatenate(integers).astype(np.int64),
         np.concatenate(reals).astype(dtype),
         np.concatenate(used),
         bands,
     )
-    bands[0].kept[key] = packed
-    return packed
 
 
 class Memory:
@@ -135,8 +133,8 @@ def star(
     Parameters
     ----------
     x, out : ndarray
-        float32, float64, complex64 or complex128, both the same; any strides. They do
-        not overlap. x covers what the rows of `out` read.
+        float32, float64, complex64 or complex128, both the same; samples lie any whole
+        number of samples apart. They do not overlap. x covers what rows of `out` read.
     terms : sequence of (int, Band)
         Axes and the matrices along them, of the whole axes.
     have, want : sequence of int

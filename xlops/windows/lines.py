@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xlops.windows.banded import Banded
+from xlops.windows.pieces import Window
 from xlops.windows.plan import Apply, Node, Source
 from xlops.windows.weighted import Weighted
 
@@ -71,6 +72,13 @@ class Lines(NamedTuple):
     def steps(self) -> int:
         """How many steps there are."""
         return sum(step is not None for level in self.levels for step in level)
+
+    def needs(self, want: Window) -> Window:
+        """The piece of the base that a piece of the result needs."""
+        for band, _ in self.levels[:0:-1]:
+            assert band is not None
+            want = band.needs(want)
+        return want
 
     @property
     def streams(self) -> bool:
