@@ -24,6 +24,7 @@ from dask.task_spec import DataNode
 import xlops as xl
 from tests.steps import LARGEST, RULES, Case, Reference, cut, plans, product, step_of
 from xlops.engine import graph, run, threads, tiles
+from xlops.windows import lines
 from xlops.windows.pieces import Array
 from xlops.windows.plan import Apply, Source
 from xlops.windows.rules import Pointwise, Reach, Stencil
@@ -85,6 +86,7 @@ def limits(mode: Mode):
             }
             enter(mock.patch.multiple(tiles, **small))
             enter(mock.patch.object(graph, "SMALL_CHUNK", 0))
+            enter(mock.patch.object(lines, "SHORTEST", 1))
             enter(mock.patch.object(threads, "count", return_value=3))
         yield
 

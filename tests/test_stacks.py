@@ -9,6 +9,7 @@ import xarray as xr
 from scipy import sparse
 
 import xlops as xl
+from xlops.operators import concatenation
 
 Q = pint.Quantity
 
@@ -380,6 +381,24 @@ def test_regularized_blocks(d):
 
 
 # --- Concat ---------------------------------------------------------------------------
+
+
+def test_concat_makes_each_sample_once(monkeypatch):
+    """What it costs grows with its samples, not with their square."""
+    filled, put = [], concatenation._put
+
+    def counted(dim, index, block, out):
+        filled.append(out.size)
+        put(dim, index, block, out)
+
+    monkeypatch.setattr(concatenation, "_put", counted)
+    x = xr.DataArray(np.arange(6.0), dims="time")
+    A = xl.Concat([(k + 1) * xl.Identity(x.time) for k in range(5)], "k")
+    for given in (x, x.chunk(time=2)):
+        filled.clear()
+        y = (A @ given).compute(scheduler="sync")
+        np.testing.assert_array_equal(y, np.outer(x, np.arange(1.0, 6.0)))
+        assert sum(filled) == y.size
 
 
 def test_concat(d):

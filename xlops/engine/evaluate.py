@@ -214,6 +214,8 @@ def evaluate(
             scratch.cut(mark)
             return
         _apply(node, want, readers, out, scratch, part or {}, carry)
+    elif isinstance(node, Total) and node.along is not None:
+        _put_together(node, node.along, want, readers, out, scratch)
     elif isinstance(node, Total):
         _add(node, want, readers, out, scratch)
     else:
@@ -352,13 +354,35 @@ def _along(
     return [(piece_of(chain.base, have, readers, scratch), have[dim].start)]
 
 
+def _put_together(
+    node: Total,
+    dim: Hashable,
+    want: Window,
+    readers: Readers,
+    out: NDArray,
+    scratch: Scratch,
+) -> None:
+    """Fill `out` with terms of which each makes one sample of a dim, each in its place."""
+    target = Piece(out, node.dims, tuple(want[d].start for d in node.dims))
+    for i, term in enumerate(node.terms_in(want), want[dim].start):
+        part = {**want, dim: slice(i, i + 1)}
+        view = target.read(part, scratch)
+        view = view.transpose([node.dims.index(d) for d in term.dims])
+        if term.dtype == node.dtype:
+            evaluate(term, part, readers, view, scratch)
+        else:
+            mark = scratch.mark()
+            view[...] = piece_of(term, part, readers, scratch)
+            scratch.cut(mark)
+
+
 def _add(
     node: Total, want: Window, readers: Readers, out: NDArray, scratch: Scratch
 ) -> None:
     mark = scratch.mark()
     done = _banded_at_once(node, want, readers, out)
     started = bool(done)
-    for term in node.terms_in(want):
+    for term in node.terms:
         if term in done or _is_zero(term, want):
             continue
         view = out.transpose([node.dims.index(dim) for dim in term.dims])

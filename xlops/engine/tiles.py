@@ -128,6 +128,8 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     item = max(n.dtype.itemsize for n in nodes(node))
     whole = math.prod(sizes.values()) * item
     target = max(STREAM_BYTES if streams else TILE_BYTES, 1)
+    if isinstance(node, Total) and node.along is not None:
+        target *= sizes[node.along]  # what stays in cache is a piece of one term
     if workers > 1:
         target = min(target, max(whole // (4 * workers), RUN_BYTES))
     tile = dict(sizes)

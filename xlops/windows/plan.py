@@ -324,13 +324,13 @@ class Total(Node):
         return Banded(tuple(terms)), tuple(members)
 
     @functools.cached_property
-    def _along(self) -> Hashable | None:
+    def along(self) -> Hashable | None:
         """The dim of which each term makes one sample, in their order; else None."""
         first = self.terms[0]
         if not (isinstance(first, Apply) and isinstance(first.window, Insertion)):
             return None
-        dim = first.window.dim
-        in_order = all(
+        dim, size = first.window.dim, first.window.size
+        in_order = size == len(self.terms) and all(
             isinstance(term, Apply)
             and isinstance(term.window, Insertion)
             and not term.adjoint
@@ -341,7 +341,7 @@ class Total(Node):
 
     def terms_in(self, want: Window) -> tuple[Node, ...]:
         """The terms that a piece is the sum of, without those that are zero there."""
-        return self.terms if self._along is None else self.terms[want[self._along]]
+        return self.terms if self.along is None else self.terms[want[self.along]]
 
     @property
     def children(self) -> tuple[Node, ...]:
