@@ -739,10 +739,9 @@ def test_numbers_out_of_range():
     np.testing.assert_array_equal((large @ large) @ big, large @ (large @ big))
     with pytest.raises(xl.ArgumentError, match="cannot be scaled by inf"):
         1e200 * large
-    with pytest.raises(xl.ArgumentError, match="cannot be divided by 0"):
-        D / 0
-    with pytest.raises(xl.ArgumentError, match="cannot be divided by 0"):
-        D / ureg.Quantity(0.0, "s")
+    for zero in (0, np.float64(0), ureg.Quantity(0.0, "s")):
+        with pytest.raises(ZeroDivisionError):
+            D / zero
 
 
 def test_labeled_numbers_divide_with_their_units(d):

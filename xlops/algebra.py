@@ -616,7 +616,9 @@ def scaled(value: Any, operator: LinearOperator, power: int = 1) -> LinearOperat
     Raises
     ------
     ArgumentError
-        Where the number, or one over it, is not finite.
+        Where the number is not finite.
+    ZeroDivisionError
+        Where one over zero is asked for.
     """
     if isinstance(operator, InMode):
         result = scaled(value, operator.operator, power)
@@ -625,12 +627,11 @@ def scaled(value: Any, operator: LinearOperator, power: int = 1) -> LinearOperat
     try:
         is_complex = np.iscomplexobj(given_number)
         number = complex(given_number) if is_complex else float(given_number)
-        number = number if power == 1 else 1 / number
-    except (TypeError, ValueError, ArithmeticError) as error:
-        how = "scaled" if power == 1 else "divided"
+    except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(
-            f"{operator} cannot be {how} by {shown(given_number)}"
+            f"{operator} cannot be scaled by {shown(given_number)}"
         ) from error
+    number = number if power == 1 else 1 / number
     gain = operator.gain
     if given is None:
         return Scaled(operator, number)
