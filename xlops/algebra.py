@@ -6,7 +6,7 @@ import cmath
 import contextlib
 import functools
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -442,6 +442,7 @@ def joined_range(made: Sequence[tuple[str, Space]], who: str) -> Space:
         Where terms make other dims or other labels.
     """
     (first, joined), *others = made
+    unsure: set[Hashable] = set()
     for term, space in others:
         if set(space.dims) != set(joined.dims):
             raise LabelError(
@@ -454,9 +455,10 @@ def joined_range(made: Sequence[tuple[str, Space]], who: str) -> Space:
         labels = common([space.layout, joined.layout], who)
         # Auxiliary coordinates that differ are true of neither.
         shared = space.names & joined.names
-        unsure = shared - set(labels.variables) - set(both.layout.indexes)
-        joined = Space(both.sizes, both.labels.drop_vars(unsure), kind)
-    return joined
+        unsure |= shared - set(labels.variables) - set(both.layout.indexes)
+        joined = both
+    known = joined.labels.drop_vars(unsure)
+    return Space(joined.sizes, known, joined.kind) if unsure else joined
 
 
 def _token_of_sum(terms: Iterable[LinearOperator]) -> str:
@@ -614,7 +616,9 @@ def scaled(value: Any, operator: LinearOperator, power: int = 1) -> LinearOperat
     Raises
     ------
     ArgumentError
-        Where the number, or one over it, is not finite.
+        Where the number is not finite.
+    ZeroDivisionError
+        Where one over zero is asked for.
     """
     if isinstance(operator, InMode):
         result = scaled(value, operator.operator, power)
@@ -623,12 +627,11 @@ def scaled(value: Any, operator: LinearOperator, power: int = 1) -> LinearOperat
     try:
         is_complex = np.iscomplexobj(given_number)
         number = complex(given_number) if is_complex else float(given_number)
-        number = number if power == 1 else 1 / number
-    except (TypeError, ValueError, ArithmeticError) as error:
-        how = "scaled" if power == 1 else "divided"
+    except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(
-            f"{operator} cannot be {how} by {shown(given_number)}"
+            f"{operator} cannot be scaled by {shown(given_number)}"
         ) from error
+    number = number if power == 1 else 1 / number
     gain = operator.gain
     if given is None:
         return Scaled(operator, number)
