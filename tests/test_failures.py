@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import xlops as xl
-from xlops.operator import Elementary
+from xlops.elementary import Elementary
 from xlops.space import Space
 from xlops.windows.rules import Pointwise
 

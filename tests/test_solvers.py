@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import xlops as xl
-from xlops.operator import Elementary
+from xlops.elementary import Elementary
 from xlops.windows.rules import Whole
 
 HOUR = 3600.0

@@ -11,7 +11,7 @@ import xarray as xr
 
 import xlops as xl
 from xlops.algebra import Scaled
-from xlops.operator import Elementary
+from xlops.elementary import Elementary
 from xlops.windows.rules import Pointwise, Whole
 
 

@@ -12,7 +12,8 @@ The guide ``docs/guide/own_operator.md`` builds one; `xlops.testing` checks it.
 """
 
 from xlops.axis import Axis
-from xlops.operator import Elementary, LinearOperator
+from xlops.elementary import Elementary
+from xlops.operator import LinearOperator
 from xlops.operators.common import along, along_each
 from xlops.space import Space
 from xlops.units import Gain

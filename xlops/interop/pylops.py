@@ -18,8 +18,9 @@ import xarray as xr
 from dask.utils import SerializableLock
 
 from xlops.bound import Bound
+from xlops.elementary import Elementary
 from xlops.errors import ArgumentError, DTypeError, LabelError
-from xlops.operator import Elementary, LinearOperator, offer
+from xlops.operator import LinearOperator, offer
 from xlops.operators.common import about, called, gain_of
 from xlops.space import Blocks, Kind, Labeled, Space
 from xlops.windows.pieces import Block, NDArray, placed

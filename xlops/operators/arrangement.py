@@ -12,8 +12,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from xlops.axis import Axis
+from xlops.elementary import Elementary
 from xlops.errors import ArgumentError, DTypeError, LabelError, shown
-from xlops.operator import Elementary
 from xlops.operators.common import about, along, along_each, called
 from xlops.space import Space
 from xlops.windows.pieces import Block, NDArray

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from xlops.algebra import Product, Sum
+from xlops.elementary import Elementary
 from xlops.errors import DTypeError, LabelError, shown
-from xlops.operator import Elementary, LinearOperator
+from xlops.operator import LinearOperator
 from xlops.operators.common import called
 from xlops.space import Blocks, Space
 from xlops.windows.pieces import Block, NDArray

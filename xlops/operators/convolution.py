@@ -12,10 +12,10 @@ import xarray as xr
 
 from xlops import units
 from xlops.axis import Axis
+from xlops.elementary import Elementary
 from xlops.engine import is_lazy
 from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.labeling import plain
-from xlops.operator import Elementary
 from xlops.operators.common import about, along_each, called, choice
 from xlops.space import Space
 from xlops.units import ONE, Gain

@@ -11,8 +11,9 @@ import xarray as xr
 
 from xlops.algebra import Sum, is_scalar, scaled
 from xlops.axis import Axis
+from xlops.elementary import Elementary
 from xlops.errors import ArgumentError, LabelError, shown
-from xlops.operator import Elementary, LinearOperator
+from xlops.operator import LinearOperator
 from xlops.operators.common import about, along, along_each, called, choice
 from xlops.space import Space
 from xlops.stack import VStack

@@ -12,9 +12,10 @@ import xarray as xr
 from xlops import units
 from xlops.algebra import identity_on
 from xlops.axis import Axis
+from xlops.elementary import Elementary
 from xlops.errors import ArgumentError, DTypeError, LabelError, shown
 from xlops.kernels.fourier import Along, Norm, Transform
-from xlops.operator import Elementary, LinearOperator
+from xlops.operator import LinearOperator
 from xlops.operators.common import about, along, called, choice
 from xlops.simplify import is_adjoint, rule
 from xlops.space import Space

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from xlops.elementary import Elementary
 from xlops.errors import (
     AdjointError,
     ArgumentError,
@@ -18,7 +19,7 @@ from xlops.errors import (
     listed,
     shown,
 )
-from xlops.operator import Elementary, LinearOperator
+from xlops.operator import LinearOperator
 from xlops.operators.common import about, called, gain_of
 from xlops.space import Labeled, Space
 from xlops.windows.pieces import Block, NDArray, placed

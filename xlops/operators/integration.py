@@ -11,8 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from xlops.axis import Axis
+from xlops.elementary import Elementary
 from xlops.errors import LabelError
-from xlops.operator import Elementary
 from xlops.operators.common import about, along, called, choice
 from xlops.operators.selection import kept
 from xlops.space import Space

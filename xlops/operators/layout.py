@@ -10,8 +10,9 @@ from typing import Any
 import xarray as xr
 
 from xlops.cf import dim_named
+from xlops.elementary import Elementary
 from xlops.errors import DTypeError, LabelError, listed
-from xlops.operator import Coords, Elementary
+from xlops.operator import Coords
 from xlops.operators.common import about, called
 from xlops.space import Labeled, Layout, Space
 from xlops.windows.pieces import Block, NDArray, Order, arranged, placed

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from xlops.cf import dim_named
+from xlops.elementary import Elementary
 from xlops.errors import ArgumentError, DTypeError, LabelError, listed, shown
 from xlops.kernels import matrix as kernels
-from xlops.operator import Elementary
 from xlops.operators.common import about, along, called, weights_of
 from xlops.space import Labeled, Space
 from xlops.units import ONE

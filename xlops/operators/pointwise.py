@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from xlops.algebra import Adjoint
-from xlops.operator import Elementary, LinearOperator, offer
+from xlops.elementary import Elementary
+from xlops.operator import LinearOperator, offer
 from xlops.operators.common import about, called, weights_of
 from xlops.simplify import rule
 from xlops.space import Labeled, Space

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xlops.elementary import Elementary
 from xlops.engine import is_lazy
 from xlops.errors import DTypeError, LabelError
 from xlops.labeling import plain
-from xlops.operator import Elementary, LinearOperator
+from xlops.operator import LinearOperator
 from xlops.operators.common import along
 from xlops.operators.pointwise import Mask
 from xlops.simplify import is_adjoint, rule

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from xlops.axis import Axis
+from xlops.elementary import Elementary
 from xlops.errors import ArgumentError, DTypeError, shown
-from xlops.operator import Elementary
 from xlops.operators.common import about, along_each, called
 from xlops.space import Space
 from xlops.windows.banded import Banded
