@@ -20,9 +20,9 @@ from xlops.windows.weighted import Weighted
 
 __all__ = ["Piece", "Pieces", "Readers", "Scratch", "evaluate"]
 
-
-# A step alone is worth a pass of its own kind where joining its input is dearer than that.
-_BORDER_BYTES = 1 << 18
+# Bytes of a result for which one step reads a chunk and its strips as they are: for less,
+# joining them costs less than being told where all of them lie.
+BORDER_BYTES = 1 << 18
 
 
 class Scratch:
@@ -305,7 +305,7 @@ def _in_lines(
     node: Apply, want: Window, readers: Readers, out: NDArray, scratch: Scratch
 ) -> bool:
     """Fill `out` with what a chain along one dim makes in one pass; whether it did."""
-    chain = Lines.of(node, 1 if out.nbytes >= _BORDER_BYTES else 2)
+    chain = Lines.of(node, 1 if out.nbytes >= BORDER_BYTES else 2)
     if chain is None or not out.size or out.strides[-1] != out.itemsize:
         return False
     if chain.steps == 1:
