@@ -305,7 +305,9 @@ def _in_lines(
     node: Apply, want: Window, readers: Readers, out: NDArray, scratch: Scratch
 ) -> bool:
     """Fill `out` with what a chain along one dim makes in one pass; whether it did."""
-    chain = Lines.of(node, 1 if out.nbytes >= BORDER_BYTES else 2)
+    if isinstance(node.child, Source) and out.nbytes < BORDER_BYTES:
+        return False
+    chain = Lines.of(node, 1)
     if chain is None or not out.size or out.strides[-1] != out.itemsize:
         return False
     if chain.steps == 1:
