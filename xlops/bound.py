@@ -285,7 +285,9 @@ def _each(plan: Plan) -> Mapping[str, Node]:
 def _check_units(operator: LinearOperator, origins: Mapping[str, Any]) -> None:
     """Raise where blocks would be converted before they are added."""
     ones: dict[str, Array] = {name: Array(np.ones(()), ()) for name in origins}
-    for name, array in operator._in_one_unit(ones, dict(origins)).items():  # type: ignore[union-attr]
+    converted = operator._in_one_unit(ones, origins)
+    assert isinstance(converted, dict)
+    for name, array in converted.items():
         if array.data != 1:
             raise UnitError(
                 f"{operator}: block {name!r} comes in another unit than the first block; "
