@@ -11,6 +11,7 @@ import tomllib
 import types
 
 import numpy as np
+import pylops
 import pytest
 import xarray as xr
 import yaml
@@ -261,9 +262,10 @@ def test_readme_example_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     d.to_netcdf("gather.nc", engine="h5netcdf")
 
-    (example,) = fenced("python")
-    names = {}
+    example, joined = fenced("python")
+    names = {"p": pylops.Diagonal(np.arange(1.0, 21.0))}
     exec(compile(example, "README.md", "exec"), names)
+    exec(compile(joined, "README.md", "exec"), names)
 
     rate, back, kept, again = (names[x] for x in ("rate", "back", "kept", "again"))
     assert rate.chunks is not None
@@ -277,6 +279,10 @@ def test_readme_example_does_what_it_says(tmp_path, monkeypatch):
     inner = (values[:, 2:] - values[:, :-2]) / 0.008
     np.testing.assert_allclose(rate.values[:, 1:-1], inner)
     np.testing.assert_allclose((names["Dt"] @ again).values, rate.values, atol=1e-2)
+    np.testing.assert_array_equal(names["P"] @ d, values * np.arange(1.0, 21.0))
+    made = names["flat"].matvec(values.ravel())
+    expected = [values[:32].ravel(), (names["Dt"] @ d).values.ravel()]
+    np.testing.assert_array_equal(made, np.concatenate(expected))
 
 
 def test_hooks_are_local_and_run_in_ci_too():
