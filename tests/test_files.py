@@ -220,6 +220,7 @@ VALUES = {
 }
 
 
+# Chunks of one sample cut those of the file, as the last lines want; xarray warns of that.
 @pytest.mark.filterwarnings("ignore:The specified chunks separate:UserWarning")
 @pytest.mark.parametrize("kind", VALUES)
 def test_values(path, kind):

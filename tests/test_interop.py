@@ -158,7 +158,8 @@ def agree(result, expected, rtol=1e-13):
     np.testing.assert_allclose(np.asarray(result), expected, rtol=0, atol=rtol * scale)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+# What PyLops says of the tables of travel times that its Kirchhoff takes.
+@pytest.mark.filterwarnings("ignore:A new implementation of Kirchhoff:FutureWarning")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_is_what_pylops_does_to_each_item(name):
     op = OPERATORS[name]()
@@ -174,7 +175,8 @@ def test_is_what_pylops_does_to_each_item(name):
     assert xl.dottest(A, like=xr.DataArray(np.zeros(3), dims="shot"))
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+# What PyLops says of the tables of travel times that its Kirchhoff takes.
+@pytest.mark.filterwarnings("ignore:A new implementation of Kirchhoff:FutureWarning")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_pickles_and_is_told_from_others(name):
     op = OPERATORS[name]()
