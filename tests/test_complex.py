@@ -55,6 +55,9 @@ EXPRESSIONS = {
 every = pytest.mark.parametrize("name", EXPRESSIONS)
 any_data = pytest.mark.parametrize("kind", ["real", "complex"])
 on = pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
+damped = pytest.mark.parametrize(
+    ("lazy", "damp"), [(False, 0.0), (True, 0.6)], ids=["numpy", "dask, damped"]
+)
 
 
 def agree(result, expected, tol=1e-12):
@@ -99,8 +102,7 @@ def test_as_matrices(name, kind, lazy):
 
 @every
 @any_data
-@on
-@pytest.mark.parametrize("damp", [0.0, 0.6])
+@damped
 def test_least_squares(name, kind, lazy, damp):
     """Without damping the shortest solution, where there are many."""
     E, M = EXPRESSIONS[name]

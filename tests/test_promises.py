@@ -149,15 +149,20 @@ def promise(name: str, build: Any, reference: Any, **kwargs: Any) -> None:
     PROMISES.append(Promise(name, build, reference, **kwargs))
 
 
-def along_each(make: Callable[..., None]) -> None:
-    for dim, axis, n in zip(DIMS, range(3), SHAPE, strict=True):
-        make(dim, axis, n)
+# What goes with each dim in turn: a shift, rows, samples, taps and where they start.
+TURNS = {
+    "shot": (1, [0, 2, 3], 3, (3, 1), (None, False)),
+    "offset": (-3, [4, 1, 3, 0], 5, (4, 0), (16, True)),
+    "time": (20, [2, 0, 2, 4, 4], 3, (5, 4), (None, True)),
+}
 
 
-@along_each
-def _one_dim(dim: str, axis: int, n: int) -> None:
+def one_dim(dim: str, axis: int, n: int) -> None:
+    """All that acts along one dim."""
+    shift, iava, nsmooth, (taps, offset), (nfft, shifted) = TURNS[dim]
+    step = STEPS[dim]
     promise(
-        f"MatrixMult, {dim}, other dims pass",
+        f"MatrixMult, {dim}",
         lambda d: xl.MatrixMult(labeled(numbers(d, 4, n), d, "station", dim), dim),
         lambda d: along(axis, numbers(d, 4, n)),
     )
@@ -176,92 +181,69 @@ def _one_dim(dim: str, axis: int, n: int) -> None:
         lambda d: xl.Pad(d[dim], pad=(0, 4)),
         lambda d: along(axis, np.eye(n + 4, n)),
     )
-    for shift in (1, -3):
-        promise(
-            f"Roll, {dim}, by {shift}",
-            lambda d, shift=shift: xl.Roll(d[dim], shift),
-            lambda d, shift=shift: pylops.Roll(SHAPE, axis=axis, shift=shift),
-        )
-    for how, iava in (
-        ("sorted", [0, 2, 3]),
-        ("unsorted", [4, 1, 3, 0]),
-        ("repeated", [2, 0, 2, 4, 4]),
-    ):
-        promise(
-            f"Restriction, {dim}, {how}",
-            lambda d, iava=iava: xl.Restriction(d[dim], iava),
-            lambda d, iava=iava: along(axis, np.eye(n)[iava]),
-        )
+    promise(
+        f"Roll, {dim}, by {shift}",
+        lambda d: xl.Roll(d[dim], shift),
+        lambda d: pylops.Roll(SHAPE, axis=axis, shift=shift, dtype=d.dtype),
+    )
+    promise(
+        f"Restriction, {dim}, {iava}",
+        lambda d: xl.Restriction(d[dim], iava),
+        lambda d: along(axis, np.eye(n)[iava]),
+    )
     promise(
         f"FirstDerivative, {dim}",
         lambda d: xl.FirstDerivative(d[dim]),
-        lambda d: pylops.FirstDerivative(SHAPE, axis, STEPS[dim], dtype=d.dtype),
+        lambda d: pylops.FirstDerivative(SHAPE, axis, step, dtype=d.dtype),
     )
     promise(
         f"FirstDerivative, {dim}, zeros beyond the edges",
-        lambda d: xl.Convolve1D(d[dim], np.array([0.5, 0, -0.5]) / STEPS[dim], 1),
-        lambda d: along(axis, (np.eye(n, k=1) / 2 - np.eye(n, k=-1) / 2) / STEPS[dim]),
+        lambda d: xl.Convolve1D(d[dim], np.array([0.5, 0, -0.5]) / step, 1),
+        lambda d: along(axis, (np.eye(n, k=1) - np.eye(n, k=-1)) / (2 * step)),
     )
     promise(
         f"SecondDerivative, {dim}",
         lambda d: xl.SecondDerivative(d[dim]),
-        lambda d: pylops.SecondDerivative(SHAPE, axis, STEPS[dim], dtype=d.dtype),
+        lambda d: pylops.SecondDerivative(SHAPE, axis, step, dtype=d.dtype),
     )
     promise(
         f"SecondDerivative, {dim}, zeros beyond the edges",
-        lambda d: xl.Convolve1D(d[dim], np.array([1, -2, 1]) / STEPS[dim] ** 2, 1),
+        lambda d: xl.Convolve1D(d[dim], np.array([1, -2, 1]) / step**2, 1),
+        lambda d: along(axis, (np.eye(n, k=1) - 2 * np.eye(n) + np.eye(n, k=-1)) / step**2),
+    )
+    promise(
+        f"Smoothing1D, {dim}, over {nsmooth}",
+        lambda d: xl.Smoothing1D(d[dim], nsmooth),
+        lambda d: pylops.Smoothing1D(nsmooth, SHAPE, axis, dtype=d.dtype),
+    )
+    promise(
+        f"Convolve1D, {dim}, {taps} taps from {-offset}",
+        lambda d: xl.Convolve1D(d[dim], numbers(d, taps), offset),
         lambda d: along(
-            axis, (np.eye(n, k=1) - 2 * np.eye(n) + np.eye(n, k=-1)) / STEPS[dim] ** 2
+            axis,
+            sum(np.eye(n, k=offset - i) * w for i, w in enumerate(numbers(d, taps))),
         ),
     )
-    for nsmooth in (3, 5):
-        promise(
-            f"Smoothing1D, {dim}, over {nsmooth}",
-            lambda d, nsmooth=nsmooth: xl.Smoothing1D(d[dim], nsmooth),
-            lambda d, nsmooth=nsmooth: pylops.Smoothing1D(
-                nsmooth, SHAPE, axis, dtype=d.dtype
-            ),
-        )
-    for taps, offset in ((3, 1), (4, 0), (5, 4)):
-        promise(
-            f"Convolve1D, {dim}, {taps} taps from {-offset}",
-            lambda d, taps=taps, offset=offset: xl.Convolve1D(
-                d[dim], numbers(d, taps), offset
-            ),
-            lambda d, taps=taps, offset=offset: along(
-                axis,
-                sum(
-                    np.eye(n, k=offset - tap) * weight
-                    for tap, weight in enumerate(numbers(d, taps))
-                ),
-            ),
-        )
-    for nfft, shift in ((None, False), (16, True)):
-        promise(
-            f"FFT, {dim}, of {nfft} samples, shifted: {shift}",
-            lambda d, nfft=nfft, shift=shift: xl.FFT(d[dim], nfft, ifftshift_before=shift),
-            lambda d, nfft=nfft, shift=shift: pylops.signalprocessing.FFT(
-                SHAPE, axis, nfft, STEPS[dim], ifftshift_before=shift
-            ),
-        )
-        promise(
-            f"FFT, {dim}, real, of {nfft} samples, shifted: {shift}",
-            lambda d, nfft=nfft, shift=shift: xl.FFT(
-                d[dim], nfft, True, ifftshift_before=shift
-            ),
-            lambda d, nfft=nfft, shift=shift: pylops.signalprocessing.FFT(
-                SHAPE,
-                axis,
-                nfft,
-                STEPS[dim],
-                real=True,
-                ifftshift_before=shift,
-                dtype="float64",
-            ),
-            kinds=("real",),
-        )
+    fft = f"{dim}, of {nfft} samples{', shifted' if shifted else ''}"
+    promise(
+        f"FFT, {fft}",
+        lambda d: xl.FFT(d[dim], nfft, ifftshift_before=shifted),
+        lambda d: pylops.signalprocessing.FFT(
+            SHAPE, axis, nfft, step, ifftshift_before=shifted
+        ),
+    )
+    promise(
+        f"FFT, real, {fft}",
+        lambda d: xl.FFT(d[dim], nfft, True, ifftshift_before=shifted),
+        lambda d: pylops.signalprocessing.FFT(
+            SHAPE, axis, nfft, step, real=True, ifftshift_before=shifted, dtype=d.dtype
+        ),
+        kinds=("real",),
+    )
 
 
+for _axis, _dim in enumerate(DIMS):
+    one_dim(_dim, _axis, SHAPE[_axis])
 promise(
     "Diagonal, all dims",
     lambda d: xl.Diagonal(labeled(numbers(d, *SHAPE), d, *DIMS)),
