@@ -316,7 +316,9 @@ def _positions(
     if scale is None:
         what = axis.dim if positions == "labels" else "indices"
         raise UnitError(
-            f"{who}: positions in {gain} do not convert to {wanted}, the unit of {what}"
+            f"{who}: positions in {gain} do not convert to {wanted}, the unit of {what}; "
+            "xarray keeps the units of what positions were computed from, set theirs with "
+            ".assign_attrs(units=…)"
         )
     return array, scale
 
