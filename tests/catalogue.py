@@ -145,6 +145,17 @@ def M(d: xr.DataArray, *dims: str) -> xr.DataArray:
     return xr.concat(rows, "station").transpose(*dims[:-1], "station", dims[-1])
 
 
+def P(d: xr.DataArray, *dims: str) -> xr.DataArray:
+    """Times, some of them before and after those of a gather, by dims and ``station``."""
+    first, last = d.time.values[[0, -1]]
+    return first + (last - first) * (0.5 + 0.7 * M(d, *dims)).assign_attrs(units="")
+
+
+def moveout(time: np.ndarray, depth: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Times of waves, by coordinates."""
+    return np.sqrt(time**2 + 0.01 * (depth**2 + (offset / 20) ** 2))
+
+
 def grid(d: xr.DataArray, rows: int) -> scipy.sparse.sparray:
     """A sparse matrix with a column for each sample of a gather."""
     return scipy.sparse.random_array((rows, d.size), density=0.2, rng=5, format="csc")
@@ -451,6 +462,41 @@ MATRICES = [
     ),
 ]
 
+SPREADING = [
+    Entry("spread", lambda d: xl.Spread(P(d, "offset"), d.time, over="offset")),
+    Entry(
+        "spread, interpolated",
+        lambda d: xl.Spread(P(d, "depth", "offset"), d.time, makes="station", interp=True),
+    ),
+    Entry(
+        "spread from time to time",
+        lambda d: xl.Spread(P(d, "time", "offset"), d.time, makes="offset", interp=True),
+        "falling",
+    ),
+    Entry(
+        "spread, a shared dim, dates",
+        lambda d: xl.Spread(
+            P(d, "offset", "depth"), d.time, over="depth", makes="station", interp=True
+        ),
+        "dates",
+    ),
+    Entry(
+        "spread, uneven",
+        lambda d: xl.Spread(P(d, "depth", "offset"), d.time, over="depth", interp=True),
+        "uneven",
+    ),
+    Entry(
+        "spread, lazy",
+        lambda d: xl.Spread(lazy(P(d, "depth", "offset")), d.time, makes="station"),
+    ),
+    Entry(
+        "spread by a function",
+        lambda d: xl.Spread(
+            moveout, d.time, domain=(d.time, d.depth), range=(d.offset, d.depth)
+        ),
+    ),
+]
+
 ELEMENTARY = [
     *POINTWISE,
     *SELECTION,
@@ -461,6 +507,7 @@ ELEMENTARY = [
     *SMOOTHING,
     *FOURIER,
     *MATRICES,
+    *SPREADING,
     *FUNCTIONS,
 ]
 

@@ -24,6 +24,7 @@ from xlops.windows.rules import (
     Reach,
     Reversal,
     Scan,
+    Scatter,
     Selection,
     Stencil,
     Whole,
@@ -42,6 +43,7 @@ RULES = (
     "whole",
     "permutation",
     "contraction",
+    "scatter",
     "scan",
 )
 LARGEST = 7
@@ -226,7 +228,7 @@ def cases(
         domain, range_ = (made, own) if adjoint else (own, made)
         pattern = np.ones((*range_.values(), *domain.values()), dtype=bool)
         return Case(Whole(domain, range_), domain, range_, pattern)
-    assert kind == "contraction"
+    assert kind in ("contraction", "scatter")
     shared = dict(list(own.items())[1:])  # the first is summed over
     made = {**made, **shared} if draw(st.booleans()) else {**shared, **made}
     if draw(st.booleans()):
@@ -237,6 +239,10 @@ def cases(
         axes = (list(range_).index(d), len(range_) + list(domain).index(d))
         shape = [n if axis in axes else 1 for axis in range(pattern.ndim)]
         pattern = pattern & np.eye(n, dtype=bool).reshape(shape)
+    if kind == "scatter":
+        along = frozenset(range_) - frozenset(shared)
+        rule = Scatter(domain, range_, frozenset(shared), along)
+        return Case(rule, domain, range_, pattern)
     return Case(Contraction(domain, range_), domain, range_, pattern)
 
 

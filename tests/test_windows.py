@@ -27,6 +27,7 @@ from xlops.windows.rules import (
     Reach,
     Reversal,
     Scan,
+    Scatter,
     Selection,
     Stencil,
     Whole,
@@ -275,6 +276,39 @@ def test_contractions_cut_what_they_share():
     assert not rule.uncut(False) | rule.uncut(True)
     chunks = {"f": (1, 2), "s": (2, 2), "r": (5,)}
     assert rule.chunks(chunks, False) == {"f": (1, 2), "r": (5,)}
+
+
+def test_scatters_cut_what_they_share():
+    """Times of the model and times of the data have one name, and are others."""
+    domain, range_ = {"f": 3, "t": 4}, {"f": 3, "r": 5, "t": 9}
+    rule = Scatter(domain, range_, frozenset("f"), frozenset("t"))
+    want = {"f": slice(1, 2), "r": slice(2, 4), "t": slice(0, 9)}
+    assert rule.needs(want, False) == {"f": slice(1, 2), "t": slice(0, 4)}
+    back = {"f": slice(0, 1), "t": slice(2, 3)}
+    assert rule.needs(back, True) == {"f": slice(0, 1), "r": slice(0, 5), "t": slice(0, 9)}
+    assert rule.near(back, want) == {"f": slice(0, 1), "r": slice(2, 4), "t": slice(2, 3)}
+    assert rule.whole(False) == rule.adds(False) == {"t"}
+    assert rule.whole(True) == rule.adds(True) == {"r", "t"}
+    assert (rule.uncut(False), rule.uncut(True)) == ({"t"}, frozenset())
+    assert (rule.first(False), rule.first(True)) == ({"f", "r"}, {"f", "t"})
+    assert rule.samples == 3 * 4 * 5
+    chunks = {"f": (1, 2), "t": (2, 2)}
+    assert rule.chunks(chunks, False) == {"f": (1, 2), "r": (5,), "t": (9,)}
+
+
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_partial_results_of_scatters_are_not_large(batch):
+    """Dims that are landed on stay in one piece; chunks of all that passes count too."""
+    sizes = {"r": 3000, "s": 70, "t": 1001}
+    rule = Scatter({"x": 4}, sizes, frozenset(), frozenset("t"))
+    cuts = rule.chunks({"x": (4,), "b": (batch, 1)}, False)
+    assert cuts["t"] == (1001,)
+    assert {dim: sum(cut) for dim, cut in cuts.items()} == sizes
+    largest = [batch * max(r, 1) * s * 1001 for r in cuts["r"] for s in cuts["s"]]
+    assert max(largest) <= 2**22
+    assert max(largest) > 2**20
+    back = rule.chunks({dim: (n,) for dim, n in sizes.items()}, True)
+    assert back == {"x": (4,)}
 
 
 def test_scans_run_along_their_dim():

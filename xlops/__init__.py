@@ -34,6 +34,7 @@ from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
 from xlops.operators.pointwise import Conj, Diagonal, Identity, Imag, Mask, Real, Zero
 from xlops.operators.selection import Restriction
 from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
+from xlops.operators.spread import Spread
 from xlops.options import set_options
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
@@ -91,6 +92,7 @@ __all__ = [
     "SmoothingND",
     "Solution",
     "Space",
+    "Spread",
     "Status",
     "Sum",
     "Transpose",

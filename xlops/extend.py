@@ -3,8 +3,8 @@
 - `Elementary`: what to derive an operator from; `LinearOperator`: what it then is.
 - `along`, `along_each`: the space and axis of a coordinate, such as ``d.time``, checked;
   `Space`, `Axis`: the labels of one side, and those along one dim.
-- `Pointwise`, `Stencil` with `Reach`, `Selection`, `Whole`, `Contraction`, `Scan`: window
-  rules, which say what piece of the input a piece of the output needs.
+- `Pointwise`, `Stencil` with `Reach`, `Selection`, `Whole`, `Contraction`, `Scan`,
+  `Scatter`: window rules, which say what piece of the input a piece of the output needs.
 - `Block`: what a kernel gets; `placed`: the order of dims of what it fills.
 - `Gain`: what the operator does to units.
 
@@ -23,6 +23,7 @@ from xlops.windows.rules import (
     Pointwise,
     Reach,
     Scan,
+    Scatter,
     Selection,
     Stencil,
     Whole,
@@ -40,6 +41,7 @@ __all__ = [
     "Pointwise",
     "Reach",
     "Scan",
+    "Scatter",
     "Selection",
     "Space",
     "Stencil",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from xlops.engine.stages import Stage, Stages
 from xlops.windows.lines import Lines
 from xlops.windows.pieces import Array, NDArray, Window, full, volume
 from xlops.windows.plan import Apply, Node, Source, Total, halo, nodes, uncut
-from xlops.windows.rules import Contraction, Stencil
+from xlops.windows.rules import Stencil
 
 __all__ = ["Tiles", "fill", "in_tiles", "reads_sources", "scratch_bytes", "tiles_of"]
 
@@ -31,6 +31,8 @@ SHORT_RUN_BYTES = 2**8
 LENGTH_TO_HALO = 8
 # Smaller work is not worth a thread.
 SMALL_BYTES = 2**20
+# Bytes of a sample of a table.
+TABLE_ITEM = 8
 # Steps are kept apart where not even one piece of their results would stay in cache.
 PIECE_BYTES = 2**23
 
@@ -104,8 +106,8 @@ def fill(
 def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     """A piece of a plan cut into tiles, the outermost dims first.
 
-    Before them come the dims that matrices share with the data: cut along others, the
-    same matrix would be read for each tile.
+    Before them come the dims that matrices share with the data, or that tables have: cut
+    along others, the same weights would be read for each tile.
 
     Parameters
     ----------
@@ -135,7 +137,8 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     tile = dict(sizes)
     inside = itertools.accumulate(sizes.values(), operator.floordiv, initial=whole)
     runs = dict(zip(node.dims, itertools.islice(inside, 1, None), strict=True))
-    first = _shared(node)
+    steps = [n for n in nodes(node) if isinstance(n, Apply)]
+    first = frozenset().union(*(n.window.first(n.adjoint) for n in steps))
     for shortest in (RUN_BYTES, SHORT_RUN_BYTES):
         for dim in sorted(node.dims, key=lambda dim: dim not in first):
             bytes_ = math.prod(tile.values()) * item
@@ -157,13 +160,6 @@ def tiles_of(node: Node, want: Window, workers: int = 1) -> list[Window]:
     return [
         dict(zip(node.dims, pieces, strict=True)) for pieces in itertools.product(*cuts)
     ]
-
-
-def _shared(node: Node) -> frozenset[Hashable]:
-    """Dims that contractions have on both sides."""
-    steps = [n.window for n in nodes(node) if isinstance(n, Apply)]
-    both = (set(w.domain) & set(w.range) for w in steps if isinstance(w, Contraction))
-    return frozenset().union(*both)
 
 
 def reads_sources(node: Node) -> bool:
@@ -216,6 +212,8 @@ def scratch_bytes(node: Node, want: Window) -> int:
 
 
 def _bytes(node: Node) -> float:
-    """Bytes of a plan's result and of its sources."""
+    """Bytes of a plan's result, of its sources, and of tables that samples land by."""
     ends = [n for n in nodes(node) if isinstance(n, Source)]
-    return float(sum(math.prod(n.shape) * n.dtype.itemsize for n in (node, *ends)))
+    tables = [n.window.samples for n in nodes(node) if isinstance(n, Apply)]
+    arrays = sum(math.prod(n.shape) * n.dtype.itemsize for n in (node, *ends))
+    return float(arrays + TABLE_ITEM * sum(tables))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterator, Sequence
+import functools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import xarray as xr
 
 from xlops import units
 from xlops.axis import Axis
+from xlops.cf import dim_named
 from xlops.engine import is_lazy
 from xlops.errors import ArgumentError, DTypeError, LabelError, XlopsError, listed, shown
 from xlops.labeling import plain
@@ -19,7 +22,18 @@ from xlops.space import Space
 from xlops.units import NONE, ONE, Gain
 from xlops.windows.pieces import Array
 
-__all__ = ["about", "along", "along_each", "called", "choice", "gain_of", "weights_of"]
+__all__ = [
+    "about",
+    "along",
+    "along_each",
+    "called",
+    "choice",
+    "function_code",
+    "function_name",
+    "gain_of",
+    "named",
+    "weights_of",
+]
 
 
 def along(coord: Any, who: str) -> tuple[Space, Axis]:
@@ -125,3 +139,44 @@ def gain_of(given: Any, who: str) -> Gain:
             f"{who}: units must be a unit, such as 'm s-1', got {shown(given)}"
         )
     return gain
+
+
+def function_name(function: Any) -> str:
+    """What a function is called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def function_code(function: Any) -> Any:
+    """What a function does, as far as it says so: its name alone may be used again."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = function if isinstance(function, CodeType) else None
+    code = getattr(function, "__code__", code)
+    if code is None:
+        return None
+    inner = [
+        function_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts
+    ]
+    return code.co_code, code.co_names, inner
+
+
+def named(
+    array: xr.DataArray, names: Any, it: str, what: str, who: str
+) -> tuple[Hashable, ...]:
+    """Dims of an array, given by one name or several, in its own order."""
+    dims = array.dims
+    if isinstance(names, Hashable) and (names in dims or isinstance(names, str)):
+        names = (names,)
+    elif isinstance(names, Iterable):
+        names = tuple(names)
+    else:
+        raise DTypeError(f"{who}: the dims {what} must be names, got {shown(names)}")
+    names = tuple(dim_named(name, array, who) for name in names)
+    missing = [name for name in names if name not in dims]
+    if missing:
+        raise LabelError(
+            f"{who}: the {it} has no dim {listed(missing)} {what}, only {listed(dims)}"
+        )
+    return tuple(dim for dim in dims if dim in names)

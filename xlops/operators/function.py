@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from types import CodeType
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from xlops.errors import (
     shown,
 )
 from xlops.operator import LinearOperator
-from xlops.operators.common import about, called, gain_of
+from xlops.operators.common import about, called, function_code, function_name, gain_of
 from xlops.space import Labeled, Space
 from xlops.windows.pieces import Block, NDArray, placed
 from xlops.windows.plan import Node, Plan
@@ -123,7 +122,7 @@ class FunctionOperator(Elementary):
         traits: Iterable[str] = (),
         name: str | None = None,
     ) -> None:
-        who = called(name, f"FunctionOperator({_named(forward)})")
+        who = called(name, f"FunctionOperator({function_name(forward)})")
         for function in (forward,) if adjoint is None else (forward, adjoint):
             if not callable(function):
                 raise DTypeError(
@@ -152,7 +151,7 @@ class FunctionOperator(Elementary):
             adjoint=back,
             gain=gain,
             params={
-                "functions": [(f, _code(f)) for f in (forward, adjoint)],
+                "functions": [(f, function_code(f)) for f in (forward, adjoint)],
                 "halo": reach,
                 "gain": gain,
                 "clinear": clinear,
@@ -266,25 +265,6 @@ class _Called:
             for dim in self.made
         ]
         return before + (", ".join(whole) or "none")
-
-
-def _named(function: Any) -> str:
-    """What a function is called."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _code(function: Any) -> Any:
-    """What a function does, as far as it says so: its name alone may be used again."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    code = function if isinstance(function, CodeType) else None
-    code = getattr(function, "__code__", code)
-    if code is None:
-        return None
-    inner = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return code.co_code, code.co_names, inner
 
 
 def _space(side: Any) -> Space:

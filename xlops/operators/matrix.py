@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xlops.cf import dim_named
 from xlops.elementary import Elementary
-from xlops.errors import ArgumentError, DTypeError, LabelError, listed, shown
+from xlops.errors import ArgumentError, DTypeError, LabelError, listed
 from xlops.kernels import matrix as kernels
-from xlops.operators.common import about, along, called, weights_of
+from xlops.operators.common import about, along, called, named, weights_of
 from xlops.space import Labeled, Space
 from xlops.units import ONE
 from xlops.windows.pieces import Array, Block, NDArray, Sizes, Window, floating, placed
@@ -333,12 +332,12 @@ def _roles(
     dims = matrix.dims
     if over is None:
         raise ArgumentError(f"{who}: name the dims that are summed over")
-    summed = _named(matrix, over, "to sum over", who)
+    summed = named(matrix, over, "matrix", "to sum over", who)
     if not summed:
         raise ArgumentError(f"{who}: name at least one dim to sum over")
     left = tuple(dim for dim in dims if dim not in summed)
     if makes is not None:
-        made = _named(matrix, makes, "to make", who)
+        made = named(matrix, makes, "matrix", "to make", who)
         both = [dim for dim in made if dim in summed]
         if both:
             raise ArgumentError(
@@ -351,24 +350,6 @@ def _roles(
             f"the data? Name the made ones with makes=…, or put {listed(summed)} last"
         )
     return left[:-1], left[-1:], summed
-
-
-def _named(matrix: xr.DataArray, names: Any, what: str, who: str) -> Dims:
-    """One name or several, in the order of the matrix's dims."""
-    dims = matrix.dims
-    if isinstance(names, Hashable) and (names in dims or isinstance(names, str)):
-        names = (names,)
-    elif isinstance(names, Iterable):
-        names = tuple(names)
-    else:
-        raise DTypeError(f"{who}: the dims {what} must be names, got {shown(names)}")
-    names = tuple(dim_named(name, matrix, who) for name in names)
-    missing = [name for name in names if name not in dims]
-    if missing:
-        raise LabelError(
-            f"{who}: the matrix has no dim {listed(missing)} {what}, only {listed(dims)}"
-        )
-    return tuple(dim for dim in dims if dim in names)
 
 
 # --- sparse matrices ------------------------------------------------------------------

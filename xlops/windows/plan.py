@@ -284,7 +284,8 @@ class Apply(Node):
 
     def near(self, have: Window, want: Window) -> Window:
         """Where the pieces of the step's weights lie."""
-        return {**want, **have} if self.adjoint else {**have, **want}
+        sides = (want, have) if self.adjoint else (have, want)
+        return self.window.near(*sides)
 
     def weighs(self, have: Window, want: Window) -> Iterator[tuple[Source, Window]]:
         """The pieces of those weights that are sources."""
@@ -482,7 +483,7 @@ def uncut(node: Node) -> frozenset[Hashable]:
         return below
     own = node.window.uncut(node.adjoint)
     if not isinstance(node.child, Source) and node.window.adds(node.adjoint):
-        own = own.union(d for d in node.made if d not in node.child.sizes)
+        own = own.union(d for d in node.made if d not in node.window.shared)
     return own.union(dim for dim in below if dim in node.sizes)
 
 

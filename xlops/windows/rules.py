@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "Renaming",
     "Reversal",
     "Scan",
+    "Scatter",
     "Selection",
     "Stencil",
     "Whole",
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 NOTHING: frozenset[Hashable] = frozenset()
+
+# Samples of a partial result of a scatter: large against what a task costs.
+LARGEST_PIECE = 2**22
 
 
 class WindowRule(abc.ABC):
@@ -67,6 +72,24 @@ class WindowRule(abc.ABC):
     def scans(self, adjoint: bool) -> Hashable | None:
         """The dim along which a running value goes from piece to piece."""
         return None
+
+    @property
+    def shared(self) -> frozenset[Hashable]:
+        """Dims of both sides whose samples are summed over one by one, where others are."""
+        return NOTHING
+
+    def first(self, adjoint: bool) -> frozenset[Hashable]:
+        """Output dims to cut before others: pieces along those would share weights."""
+        return NOTHING
+
+    def near(self, domain: Window, range_: Window) -> Window:
+        """Where the pieces of weights lie, from the pieces of both sides."""
+        return {**domain, **range_}
+
+    @property
+    def samples(self) -> int:
+        """Samples of weights, read or made, that the work grows with."""
+        return 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,6 +421,104 @@ class Contraction(WindowRule):
     def adds(self, adjoint: bool) -> frozenset[Hashable]:
         """The same."""
         return self.whole(adjoint)
+
+    @property
+    def shared(self) -> frozenset[Hashable]:
+        """The dims on both sides."""
+        return frozenset(self.domain.keys() & self.range.keys())
+
+    def first(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dims on both sides: cut along others, a matrix is read for each piece."""
+        return self.shared
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scatter(WindowRule):
+    """Samples that land somewhere along some dims of the output, as a table says.
+
+    Forward, every piece of the input may land anywhere, and what pieces of it make adds
+    up. The adjoint picks samples up where they have landed: what pieces of the dims that
+    are landed on give adds up too. The table has all other dims, of both sides.
+
+    Parameters
+    ----------
+    domain, range : mapping of Hashable to int
+        The dims, and their sizes, of both sides. A dim may be on both without being
+        shared, as time is where times of a model are spread over times of the data.
+    both : frozenset of Hashable
+        The dims whose samples stay what they are.
+    along : frozenset of Hashable
+        The dims of the range that samples land on.
+    """
+
+    domain: Sizes
+    range: Sizes
+    both: frozenset[Hashable]
+    along: frozenset[Hashable]
+
+    def needs(self, out: Window, adjoint: bool) -> Window:
+        """The dims that are shared as asked for, all others from end to end."""
+        given = self.range if adjoint else self.domain
+        return {d: out[d] if d in self.both else slice(0, n) for d, n in given.items()}
+
+    def chunks(self, chunks: Chunks, adjoint: bool) -> Chunks:
+        """One along each dim that is landed on, and pieces of the dims that are made.
+
+        Each chunk of the input makes a partial result as large as a chunk of the output:
+        those must not be large.
+        """
+        given, made = self.domain, self.range
+        if adjoint:
+            given, made = made, given
+        left = LARGEST_PIECE
+        for dim, sizes in chunks.items():
+            if dim in self.both or dim not in given:
+                left //= max(sizes)
+        result: dict[Hashable, tuple[int, ...]] = {}
+        fixed = [dim for dim in made if not adjoint and dim in self.along]
+        for dim in (*fixed, *(d for d in reversed(made) if d not in fixed)):
+            size = made[dim]
+            if dim in self.both:
+                result[dim] = chunks[dim]
+                continue
+            parts = 1 if dim in fixed else -(-size // max(left, 1))
+            parts = min(parts, size)
+            result[dim] = tuple(
+                int(n) for n in np.diff(np.arange(parts + 1) * size // parts)
+            )
+            left //= max(result[dim])
+        return result
+
+    def whole(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dims that are not shared."""
+        return frozenset(self.range if adjoint else self.domain) - self.both
+
+    def uncut(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dims that are landed on: each piece would look at all samples again."""
+        return NOTHING if adjoint else self.along
+
+    def adds(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dims that are not shared."""
+        return self.whole(adjoint)
+
+    @property
+    def shared(self) -> frozenset[Hashable]:
+        """The dims whose samples stay what they are."""
+        return self.both
+
+    def first(self, adjoint: bool) -> frozenset[Hashable]:
+        """The dims of the table."""
+        return frozenset(self.domain) if adjoint else frozenset(self.range) - self.along
+
+    def near(self, domain: Window, range_: Window) -> Window:
+        """The table does not know the dims that are landed on."""
+        return {**range_, **domain}
+
+    @property
+    def samples(self) -> int:
+        """Those of the table."""
+        table = {d: n for d, n in self.range.items() if d not in self.along}
+        return math.prod({**table, **self.domain}.values())
 
 
 @dataclasses.dataclass(frozen=True)
