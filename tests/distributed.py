@@ -38,6 +38,10 @@ def Restriction(
     return pylops.Restriction(dims or M, iava, axis=dir, dtype=dtype)
 
 
+def Spread(dims, dimsd, table=None, dtable=None, compute=NO, todask=NO, dtype="float64"):
+    return pylops.Spread(dims, dimsd, table, dtable, dtype=dtype)
+
+
 def VStack(ops, chunks=None, compute=NO, todask=NO, usedelayed=False, dtype=None):
     return pylops.VStack(ops, dtype=dtype)
 

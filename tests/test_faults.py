@@ -237,6 +237,30 @@ def test_kernels_and_their_transposes_stay_where_they_are(d):
         assert dask.is_dask_collection(K.H @ (K @ x))
 
 
+def test_tables_stay_where_they_are_or_are_not_there(d):
+    """With and without a table, with and without interpolation, both ways."""
+    stations = xr.DataArray(np.arange(3.0), {"station": np.arange(3.0)}, "station").station
+
+    def places(offset, time, station):
+        return time + 0.03 * offset * station
+
+    tables = places(d.offset, d.time, stations).transpose("offset", "time", "station")
+    found = []
+    for interp in (False, True):
+        with dask.config.set(scheduler=refuse):
+            known, lazy = (
+                xl.Spread(t, d.time, interp=interp) for t in (tables, tables.chunk(time=5))
+            )
+            assert dask.is_dask_collection(lazy.H @ (lazy @ d))
+        without = xl.Spread(places, d.time, interp=interp, domain=d, range=stations)
+        found.append((known @ d).transpose("station", "time").values)
+        for A in (known, lazy, without):
+            assert xl.dottest(A)
+            again = (A @ d).transpose("station", "time")
+            np.testing.assert_allclose(again.values, found[-1], rtol=0, atol=1e-12)
+    assert not np.allclose(*found)
+
+
 def test_dot_tests_apply_once_each_way(d):
     weights = Counted(np.linspace(-1.0, 1.0, 12))
     A = weights.operator(d.time)

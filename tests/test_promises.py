@@ -381,6 +381,86 @@ for name, frequencies, twosided, conj, scaled in (
         kinds=("real",),
     )
 
+# --- spreading: (offset, time) to (station, time), images (x, z) to (source, receiver, t)
+
+
+def curves(d: xr.DataArray) -> np.ndarray:
+    """In samples of time; NaN beyond the last one."""
+    x0, t0, x = np.ogrid[: SHAPE[1], : SHAPE[2], :5]
+    at = np.hypot(t0, 0.7 * (x - x0 / 2))
+    return np.where(at < SHAPE[2] - 1, at, np.nan)
+
+
+def each_shot(P: pylops.LinearOperator) -> pylops.LinearOperator:
+    return pylops.BlockDiag([P] * SHAPE[0], dtype=complex)
+
+
+def spread(d: xr.DataArray, interp: bool, lazy: bool = False) -> xl.LinearOperator:
+    """By indices, and by what is added to them."""
+    table = labeled(np.floor(curves(d)), d, "offset", "time", "station")
+    dtable = table.copy(data=curves(d) % 1) if interp else None
+    if lazy:
+        table = table.chunk(offset=3, station=2)
+    return xl.Spread(
+        table, d.time, dtable=dtable, over=("offset", "time"), positions="indices"
+    )
+
+
+def spread_there(d: xr.DataArray, interp: bool) -> pylops.LinearOperator:
+    table = np.floor(curves(d))
+    dtable = curves(d) % 1 if interp else None
+    return each_shot(pylops.Spread(SHAPE[1:], (5, SHAPE[2]), table, dtable, dtype=complex))
+
+
+for name, interp, lazy in (
+    ("indices", False, False),
+    ("a lazy table", False, True),
+    ("interpolation", True, False),
+):
+    promise(
+        f"Spread, {name}",
+        lambda d, interp=interp, lazy=lazy: spread(d, interp, lazy),
+        lambda d, interp=interp: spread_there(d, interp),
+        rows=("shot", "station", "time"),
+    )
+
+TIMES = 0.004 * np.arange(60)
+
+
+def traveltimes() -> xr.DataArray:
+    """By way of each point of the image, in seconds."""
+    x, z, source, receiver = (
+        xr.DataArray(10.0 * np.arange(n), dims=dim)
+        for dim, n in (("x", SHAPE[1]), ("z", SHAPE[2]), ("source", 2), ("receiver", 3))
+    )
+    return (np.hypot(x - source, z + 5) + np.hypot(x - receiver, z + 5)) / 1500
+
+
+def demigration(d: xr.DataArray) -> xl.LinearOperator:
+    t = xr.DataArray(TIMES, {"t": TIMES}, "t").t
+    S = xl.Spread(traveltimes(), t, over=("x", "z"), interp=True)
+    return xl.Convolve1D(t, numbers(d, 5), 2) @ S
+
+
+def demigration_there(d: xr.DataArray) -> pylops.LinearOperator:
+    at = traveltimes().transpose("x", "z", "source", "receiver").values / 0.004
+    at = at.reshape(*SHAPE[1:], 6)
+    S = pylops.Spread(SHAPE[1:], (6, 60), np.floor(at), at % 1, dtype=complex)
+    C = np.kron(
+        np.eye(6),
+        sum(np.eye(60, k=2 - i) * weight for i, weight in enumerate(numbers(d, 5))),
+    )
+    return each_shot(pylops.MatrixMult(C, dtype=complex) @ S)
+
+
+promise(
+    "Demigration",
+    demigration,
+    demigration_there,
+    given=lambda d: d.rename(offset="x", time="z").drop_vars(("x", "z")),
+    rows=("shot", "source", "receiver", "t"),
+)
+
 # --- stacks ---------------------------------------------------------------------------
 
 
