@@ -1,0 +1,299 @@
+"""A cluster on several machines, started by way of ssh."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xlops.cluster import checks, machine
+from xlops.cluster.starting import connected, reason, started
+from xlops.errors import ArgumentError, ClusterError, shown
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from distributed.security import Security
+
+__all__ = ["SSH"]
+
+
+@dataclasses.dataclass
+class SSH:
+    """Workers on hosts; the scheduler runs on the first one."""
+
+    hosts: Iterable[str] | None = None
+    workers: int | None = None
+    threads: int | None = None
+    memory: int | str | None = None
+    host: str | None = None
+    interface: str | None = None
+    dashboard: bool | str | None = None
+    security: Security | None = None
+    local_directory: str | os.PathLike[str] | None = None
+    timeout: float | str = 60.0
+    python: str = sys.executable
+    ssh: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    where = "ssh"
+
+    def __post_init__(self) -> None:
+        where = self.where
+        checks.installed(where, "asyncssh")
+        self.machines = self._machines()
+        for name in ("workers", "threads"):
+            if getattr(self, name) is not None:
+                checks.count(where, name, getattr(self, name))
+        self.bytes = None if self.memory is None else checks.size(where, "memory", self.memory)
+        self._check_listening()
+        self.served = checks.dashboard_options(where, self.dashboard)
+        self.security = checks.secured(where, self.security, temporary=False)
+        self.certificates = self._certificates()
+        self.timeout = checks.seconds(where, "timeout", self.timeout)
+        for name in ("python", "local_directory"):
+            # Shells of all kinds read these on the other side.
+            value = getattr(self, name)
+            if value is not None and shlex.quote(os.fspath(value)) != os.fspath(value):
+                raise ArgumentError(
+                    f"connect({where!r}): {name} must be a path without blanks and other "
+                    f"characters that mean something to a shell, got {shown(value)}"
+                )
+        if not isinstance(self.ssh, Mapping) or "host" in self.ssh:
+            raise ArgumentError(
+                f"connect({where!r}): ssh must be a mapping of arguments of "
+                f"asyncssh.connect other than the host, got {shown(self.ssh)}"
+            )
+
+    def _machines(self) -> list[str]:
+        if self.hosts is None or isinstance(self.hosts, str):
+            raise ArgumentError(
+                f"connect('ssh'): hosts must be a list of machines, got {shown(self.hosts)}"
+            )
+        machines = [checks.host_name(self.where, "a host", one) for one in self.hosts]
+        if not machines:
+            raise ArgumentError("connect('ssh'): hosts is empty")
+        if twice := next((one for one in machines if machines.count(one) > 1), None):
+            raise ArgumentError(
+                f"connect('ssh'): hosts has {twice!r} twice; workers= says how many "
+                "workers each host gets, and the scheduler needs none of its own"
+            )
+        return machines
+
+    def _check_listening(self) -> None:
+        if self.host is not None:
+            checks.host_name(self.where, "host", self.host)
+        elif self.interface is not None:
+            checks.host_name(self.where, "interface", self.interface)
+        elif all(map(checks.is_loopback, self.machines)):
+            self.host = machine.LOOPBACK
+        else:
+            raise ArgumentError(
+                "connect('ssh'): workers on several machines have to reach the scheduler "
+                f"on {self.machines[0]}; say where it listens, by interface='eth0' or "
+                "host='10.0.0.1'. Whoever reaches that network can then run code as you, "
+                "unless there is security= as well"
+            )
+
+    def _certificates(self) -> dict[str, Any]:
+        """Paths of certificates, which hosts read for themselves.
+
+        Command lines can be read by everybody on a host, so keys do not go there.
+        """
+        if self.security is None:
+            return {}
+        import distributed
+
+        fields = {
+            name: getattr(self.security, name)
+            for name in (
+                "tls_ca_file",
+                "tls_scheduler_cert",
+                "tls_scheduler_key",
+                "tls_worker_cert",
+                "tls_worker_key",
+            )
+        }
+        for name, value in fields.items():
+            if not value or "\n" in value:
+                raise ArgumentError(
+                    f"connect('ssh'): security needs {name}, as a path that is there on "
+                    "all hosts"
+                )
+        assert issubclass(distributed.Security, object)
+        return {"security": {**fields, "require_encryption": True}, "protocol": "tls://"}
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[Client]:
+        """A client of the cluster, which lasts as long as the block."""
+        from distributed.deploy import SpecCluster
+
+        assert isinstance(self.timeout, float)
+        with contextlib.ExitStack() as stack:
+            asked = self._on_all(f"{self.python} -m xlops.cluster.machine")
+            described = {one: _described(one, text) for one, text in asked.items()}
+            folders = {
+                one: f"{self.local_directory or about['temporary']}/xlops-{uuid.uuid4().hex}"
+                for one, about in described.items()
+            }
+            stack.callback(self._remove, folders)
+            self._on_all("mkdir -m 700 {folder}", folders)
+            try:
+                cluster = stack.enter_context(
+                    started(
+                        SpecCluster,
+                        scheduler=self._scheduler(folders),
+                        workers=self._workers(described, folders),
+                        security=self.security,
+                        name="SSHCluster",
+                    )
+                )
+            except Exception as error:
+                raise ClusterError(
+                    f"connect('ssh'): the cluster did not start: {reason(error)}"
+                ) from error
+            client = stack.enter_context(
+                connected(cluster, self.where, self.timeout, security=self.security)
+            )
+            # Workers that are told to stop remove their files, others are killed.
+            stack.callback(_retire, client)
+            yield client
+
+    def _options(self, host: str) -> dict[str, Any]:
+        """What scheduler and workers need to get started on a host."""
+        return {
+            "address": host,
+            "connect_options": self._ssh_options(),
+            "remote_python": self.python,
+        }
+
+    def _scheduler(self, folders: Mapping[str, str]) -> dict[str, Any]:
+        from distributed.deploy.ssh import Scheduler
+
+        first = self.machines[0]
+        options = {
+            **self.served,
+            **self.certificates,
+            "host": self.host,
+            "interface": self.interface,
+            "port": 0,
+            "local_directory": folders[first],
+        }
+        return {"cls": Scheduler, "options": {**self._options(first), "kwargs": options}}
+
+    def _workers(
+        self, described: Mapping[str, Mapping[str, Any]], folders: Mapping[str, str]
+    ) -> dict[str, Any]:
+        from distributed.deploy.ssh import Worker
+
+        workers = {}
+        for host, about in described.items():
+            share = machine.share(
+                self.workers,
+                self.threads,
+                self.bytes,
+                cores=about["cores"],
+                total=about["memory"],
+            )
+            options = {
+                **self.certificates,
+                "n_workers": share.workers,
+                "nthreads": share.threads,
+                "memory_limit": share.memory,
+                "interface": self.interface,
+                "local_directory": folders[host],
+                "env": machine.ENVIRONMENT,
+            }
+            workers[host] = {
+                "cls": Worker,
+                "options": {**self._options(host), "kwargs": options},
+            }
+        return workers
+
+    def _ssh_options(self) -> dict[str, Any]:
+        return {"connect_timeout": self.timeout, "login_timeout": self.timeout, **self.ssh}
+
+    def _remove(self, folders: Mapping[str, str]) -> None:
+        with contextlib.suppress(ClusterError):  # a host that has gone away
+            self._on_all("rm -rf {folder}", folders)
+
+    def _on_all(
+        self, command: str, folders: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """What a command prints on each host."""
+
+        async def run() -> list[str]:
+            return await asyncio.gather(
+                *(
+                    self._on(host, command.format(folder=(folders or {}).get(host)))
+                    for host in self.machines
+                )
+            )
+
+        return dict(zip(self.machines, _outside_of_loops(run), strict=True))
+
+    async def _on(self, host: str, command: str) -> str:
+        """What a command prints on one host."""
+        import asyncssh
+
+        assert isinstance(self.timeout, float)
+        try:
+            async with asyncio.timeout(self.timeout):
+                async with asyncssh.connect(host, **self._ssh_options()) as connection:
+                    result = await connection.run(command)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"connect('ssh'): {host} has not answered within {self.timeout:g} s"
+            ) from error
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise ClusterError(
+                f"connect('ssh'): the key of {host} is not known ({error.reason}); log in "
+                "there by ssh once, or give known_hosts in ssh="
+            ) from error
+        except (asyncssh.Error, OSError, TypeError, ValueError) as error:
+            raise ClusterError(
+                f"connect('ssh'): {host} cannot be reached by ssh: {reason(error)}"
+            ) from error
+        if result.exit_status != 0:
+            lines = str(result.stderr).strip().splitlines() or ["it says nothing"]
+            raise ClusterError(
+                f"connect('ssh'): {shown(command)} failed on {host}: {lines[-1]}; python= "
+                "names an interpreter there that has xlops"
+            )
+        return str(result.stdout)
+
+
+def _outside_of_loops(run: Any) -> Any:
+    """Run a coroutine, also where a loop runs already, as in a notebook."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, run()).result()
+
+
+def _described(host: str, text: str) -> dict[str, Any]:
+    """What a host says of itself; its software has to be the same as here."""
+    try:
+        about: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+        theirs = about["versions"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise ClusterError(
+            f"connect('ssh'): {host} answers with {shown(text)}, not as xlops does"
+        ) from None
+    for name, version in machine.versions().items():
+        if theirs.get(name) != version:
+            raise ClusterError(
+                f"connect('ssh'): {host} has {name} {theirs.get(name)}, this machine "
+                f"{version}; install the same on both"
+            )
+    return about
+
+
+def _retire(client: Client) -> None:
+    with contextlib.suppress(Exception):  # a cluster that has failed is closed anyway
+        client.retire_workers(close_workers=True, remove=True)
