@@ -25,6 +25,7 @@ __all__ = [
     "installed",
     "is_loopback",
     "listening",
+    "one_address",
     "seconds",
     "secured",
     "size",
@@ -104,6 +105,17 @@ def host_name(where: str, name: str, value: object) -> str:
         f"connect({where!r}): {name} must be the name or the address of a machine, "
         f"got {shown(value)}{hint}"
     )
+
+
+def one_address(where: str, host: object) -> str:
+    """An address of a scheduler that others can be told: not all of them at once."""
+    name = host_name(where, "host", host)
+    if name.strip("[]") in {"0.0.0.0", "::"}:
+        raise ArgumentError(
+            f"connect({where!r}): host={name!r} is every address of a machine; say the "
+            "one by which workers reach it"
+        )
+    return name
 
 
 def is_loopback(host: str) -> bool:

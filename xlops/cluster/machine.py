@@ -1,7 +1,6 @@
 """What a machine offers to workers: cores, memory, and one thread for each kernel.
 
-Run as ``python -m xlops.cluster.machine`` it says so of the machine that it runs on, and
-makes a folder there for the files of workers.
+Run as ``python -m xlops.cluster.machine`` it says so of the machine that it runs on.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,15 +153,26 @@ def versions() -> dict[str, str]:
     }
 
 
-def described() -> dict[str, object]:
-    """What `xlops.cluster.ssh` asks of each host."""
+def described(scheduler: str | None) -> dict[str, object]:
+    """What `xlops.cluster.ssh` asks of each host, which is to reach a scheduler."""
+    import psutil
+
     return {
         "versions": versions(),
         "cores": cores(),
         "memory": memory(),
         "temporary": tempfile.gettempdir(),
+        "interfaces": sorted(psutil.net_if_addrs()),
+        "address": None if scheduler is None else towards(scheduler),
     }
 
 
+def towards(host: str) -> str:
+    """The address of this machine that a host sees."""
+    from distributed.utils import get_ip
+
+    return str(get_ip(host))
+
+
 if __name__ == "__main__":
-    print(json.dumps(described()))  # noqa: T201
+    print(json.dumps(described(*sys.argv[1:2] or [None])))  # noqa: T201

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shlex
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xlops.cluster import checks, machine
-from xlops.cluster.starting import connected, reason, started
+from xlops.cluster.starting import attended, connected, reason, started
 from xlops.errors import ArgumentError, ClusterError, shown
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class SSH:
 
     def _check_listening(self) -> None:
         if self.host is not None:
-            checks.host_name(self.where, "host", self.host)
+            checks.one_address(self.where, self.host)
         elif self.interface is not None:
             checks.host_name(self.where, "interface", self.interface)
         elif all(map(checks.is_loopback, self.machines)):
@@ -107,8 +108,6 @@ class SSH:
         """
         if self.security is None:
             return {}
-        import distributed
-
         fields = {
             name: getattr(self.security, name)
             for name in (
@@ -125,7 +124,6 @@ class SSH:
                     f"connect('ssh'): security needs {name}, as a path that is there on "
                     "all hosts"
                 )
-        assert issubclass(distributed.Security, object)
         return {"security": {**fields, "require_encryption": True}, "protocol": "tls://"}
 
     @contextlib.contextmanager
@@ -135,34 +133,55 @@ class SSH:
 
         assert isinstance(self.timeout, float)
         with contextlib.ExitStack() as stack:
-            asked = self._on_all(f"{self.python} -m xlops.cluster.machine")
-            described = {one: _described(one, text) for one, text in asked.items()}
+            described = self._described()
             folders = {
                 one: f"{self.local_directory or about['temporary']}/xlops-{uuid.uuid4().hex}"
                 for one, about in described.items()
             }
             stack.callback(self._remove, folders)
             self._on_all("mkdir -m 700 {folder}", folders)
-            try:
-                cluster = stack.enter_context(
-                    started(
-                        SpecCluster,
-                        scheduler=self._scheduler(folders),
-                        workers=self._workers(described, folders),
-                        security=self.security,
-                        name="SSHCluster",
+            workers = self._workers(described, folders)
+            with _said() as said:
+                try:
+                    cluster = stack.enter_context(
+                        started(
+                            SpecCluster,
+                            scheduler=self._scheduler(folders),
+                            workers=workers,
+                            security=self.security,
+                            silence_logs=logging.ERROR,
+                            name="SSHCluster",
+                        )
                     )
-                )
-            except Exception as error:
-                raise ClusterError(
-                    f"connect('ssh'): the cluster did not start: {reason(error)}"
-                ) from error
+                except Exception as error:
+                    why = said[-1] if said else reason(error)
+                    raise ClusterError(
+                        f"connect('ssh'): the cluster did not start: {why}"
+                    ) from error
             client = stack.enter_context(
                 connected(cluster, self.where, self.timeout, security=self.security)
             )
+            expected = sum(one["options"]["kwargs"]["n_workers"] for one in workers.values())
+            attended(client, self.where, expected, self.timeout)
             # Workers that are told to stop remove their files, others are killed.
             stack.callback(_retire, client)
             yield client
+
+    def _described(self) -> dict[str, dict[str, Any]]:
+        """What hosts say of themselves."""
+        command = f"{self.python} -m xlops.cluster.machine"
+        if self.host is not None:
+            command += f" {shlex.quote(self.host)}"
+        described = {}
+        hint = "; python= names an interpreter there that has xlops"
+        for host, text in self._on_all(command, hint=hint).items():
+            about = described[host] = _understood(host, text)
+            if self.interface is not None and self.interface not in about["interfaces"]:
+                raise ClusterError(
+                    f"connect('ssh'): {host} has no interface {self.interface!r}; it has "
+                    f"{', '.join(about['interfaces'])}"
+                )
+        return described
 
     def _options(self, host: str) -> dict[str, Any]:
         """What scheduler and workers need to get started on a host."""
@@ -206,6 +225,8 @@ class SSH:
                 "nthreads": share.threads,
                 "memory_limit": share.memory,
                 "interface": self.interface,
+                # Without an address, workers listen on all there are.
+                "host": None if self.interface else about["address"],
                 "local_directory": folders[host],
                 "env": machine.ENVIRONMENT,
             }
@@ -223,21 +244,21 @@ class SSH:
             self._on_all("rm -rf {folder}", folders)
 
     def _on_all(
-        self, command: str, folders: Mapping[str, str] | None = None
+        self, command: str, folders: Mapping[str, str] | None = None, hint: str = ""
     ) -> dict[str, str]:
         """What a command prints on each host."""
 
         async def run() -> list[str]:
             return await asyncio.gather(
                 *(
-                    self._on(host, command.format(folder=(folders or {}).get(host)))
+                    self._on(host, command.format(folder=(folders or {}).get(host)), hint)
                     for host in self.machines
                 )
             )
 
         return dict(zip(self.machines, _outside_of_loops(run), strict=True))
 
-    async def _on(self, host: str, command: str) -> str:
+    async def _on(self, host: str, command: str, hint: str) -> str:
         """What a command prints on one host."""
         import asyncssh
 
@@ -262,8 +283,7 @@ class SSH:
         if result.exit_status != 0:
             lines = str(result.stderr).strip().splitlines() or ["it says nothing"]
             raise ClusterError(
-                f"connect('ssh'): {shown(command)} failed on {host}: {lines[-1]}; python= "
-                "names an interpreter there that has xlops"
+                f"connect('ssh'): {shown(command)} failed on {host}: {lines[-1]}{hint}"
             )
         return str(result.stdout)
 
@@ -276,7 +296,7 @@ def _outside_of_loops(run: Any) -> Any:
         return thread.submit(asyncio.run, run()).result()
 
 
-def _described(host: str, text: str) -> dict[str, Any]:
+def _understood(host: str, text: str) -> dict[str, Any]:
     """What a host says of itself; its software has to be the same as here."""
     try:
         about: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
@@ -294,6 +314,27 @@ def _described(host: str, text: str) -> dict[str, Any]:
     return about
 
 
+@contextlib.contextmanager
+def _said() -> Iterator[list[str]]:
+    """What hosts say while they start, which is all there is to know when they fail."""
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    logger = logging.getLogger("distributed.deploy.ssh")
+    listener, level = Listener(), logger.level
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+
+
 def _retire(client: Client) -> None:
     with contextlib.suppress(Exception):  # a cluster that has failed is closed anyway
-        client.retire_workers(close_workers=True, remove=True)
+        workers = list(client.scheduler_info(n_workers=-1)["workers"])
+        client.retire_workers(workers, close_workers=True, remove=True)

@@ -11,7 +11,7 @@ from xlops.errors import ClusterError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["connected", "reason", "started"]
+__all__ = ["attended", "connected", "reason", "started"]
 
 
 class Closes(Protocol):
@@ -53,6 +53,18 @@ def connected(to: Any, where: str, timeout: float, **options: Any) -> Iterator[C
                 f"{reason(error)}"
             ) from error
         yield client
+
+
+def attended(client: Client, where: str, workers: int, timeout: float) -> None:
+    """Wait until so many workers are there."""
+    try:
+        client.wait_for_workers(workers, timeout=timeout)
+    except TimeoutError as error:
+        there = len(client.scheduler_info(n_workers=-1)["workers"])
+        raise ClusterError(
+            f"connect({where!r}): of {workers} workers {there} have come within "
+            f"{timeout:g} s"
+        ) from error
 
 
 def reason(error: BaseException) -> str:
