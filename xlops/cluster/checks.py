@@ -51,12 +51,12 @@ def seconds(where: str, name: str, value: object) -> float:
     from dask.utils import parse_timedelta
 
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise TypeError
         time = float(parse_timedelta(value))
         if not 0 < time < float("inf"):
             raise ValueError
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError):
         raise ArgumentError(
             f"connect({where!r}): {name} must be a number of seconds above 0 or a text "
             f"such as '2 minutes', got {shown(value)}"
@@ -150,13 +150,12 @@ def listening(where: str, host: str | None, interface: str | None) -> None:
             ) from None
 
 
-def folder(where: str, value: str | os.PathLike[str]) -> str:
-    """A folder of this machine for the files of workers."""
+def folder(where: str, value: str | os.PathLike[str], name: str = "local_directory") -> str:
+    """A folder of this machine that files can be written to."""
     path = os.fspath(value)
     if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
         raise ArgumentError(
-            f"connect({where!r}): local_directory={path!r} is no folder that can be "
-            "written to"
+            f"connect({where!r}): {name}={path!r} is no folder that can be written to"
         )
     return os.path.abspath(path)
 
@@ -169,7 +168,8 @@ def secured(where: str, value: object, *, temporary: bool) -> Security | None:
         return value
     if value is True and temporary:
         installed(where, "cryptography")
-        return Security.temporary()
+        made: Security = Security.temporary()
+        return made
     or_true = ", or True for certificates that last as long as the cluster"
     raise ArgumentError(
         f"connect({where!r}): security must be a distributed.Security"

@@ -72,34 +72,37 @@ class Local:
             # workers of its own.
             raise ClusterError(
                 "connect('local'): a worker process has come here while it loaded your "
-                "script; put what the script does under  if __name__ == \"__main__\":"
+                'script; put what the script does under  if __name__ == "__main__":'
             )
-        with tempfile.TemporaryDirectory(
-            prefix="xlops-", dir=self.local_directory, ignore_cleanup_errors=True
-        ) as files:
-            with contextlib.ExitStack() as stack:
-                try:
-                    cluster = stack.enter_context(
-                        started(
-                            LocalCluster,
-                            n_workers=self.share.workers,
-                            threads_per_worker=self.share.threads,
-                            memory_limit=self.share.memory,
-                            processes=self.processes,
-                            host=self.host,
-                            interface=self.interface,
-                            security=self.security,
-                            silence_logs=logging.ERROR,
-                            local_directory=files,
-                            scheduler_kwargs={**self.served, "local_directory": files},
-                            **self._kind_of_worker(),
-                        )
+        assert isinstance(self.timeout, float)
+        with contextlib.ExitStack() as stack:
+            files = stack.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix="xlops-", dir=self.local_directory, ignore_cleanup_errors=True
+                )
+            )
+            try:
+                cluster = stack.enter_context(
+                    started(
+                        LocalCluster,
+                        n_workers=self.share.workers,
+                        threads_per_worker=self.share.threads,
+                        memory_limit=self.share.memory,
+                        processes=self.processes,
+                        host=self.host,
+                        interface=self.interface,
+                        security=self.security,
+                        silence_logs=logging.ERROR,
+                        local_directory=files,
+                        scheduler_kwargs={**self.served, "local_directory": files},
+                        **self._kind_of_worker(),
                     )
-                except Exception as error:
-                    raise ClusterError(
-                        f"connect('local'): the cluster did not start: {reason(error)}"
-                    ) from error
-                yield stack.enter_context(connected(cluster, self.where, self.timeout))
+                )
+            except Exception as error:
+                raise ClusterError(
+                    f"connect('local'): the cluster did not start: {reason(error)}"
+                ) from error
+            yield stack.enter_context(connected(cluster, self.where, self.timeout))
 
     def _kind_of_worker(self) -> dict[str, Any]:
         if self.processes:

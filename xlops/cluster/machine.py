@@ -1,16 +1,13 @@
-"""What a machine offers to workers: cores, memory, and one thread for each kernel.
-
-Run as ``python -m xlops.cluster.machine`` it says so of the machine that it runs on.
-"""
+"""What a machine offers to workers: cores, memory, and one thread for each kernel."""
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from xlops.errors import ArgumentError
@@ -21,17 +18,17 @@ LOOPBACK = "127.0.0.1"
 
 # Workers run as many tasks at once as they have threads. A kernel that started threads of
 # its own would multiply them.
-ENVIRONMENT = {
-    name: "1"
-    for name in (
+ENVIRONMENT = dict.fromkeys(
+    (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
         "VECLIB_MAXIMUM_THREADS",
         "NUMBA_NUM_THREADS",
         "XLOPS_NUM_THREADS",
-    )
-}
+    ),
+    "1",
+)
 
 # Of the memory, this much goes to workers. The system and the process that gives them
 # their work need some, too.
@@ -140,20 +137,17 @@ def _size(count: int) -> str:
 
 def versions() -> dict[str, str]:
     """Versions that have to be the same on all machines."""
-    import dask
-    import distributed
-
-    import xlops
-
-    return {
-        "Python": ".".join(platform.python_version_tuple()[:2]),
-        "xlops": xlops.__version__,
-        "dask": dask.__version__,
-        "distributed": distributed.__version__,
-    }
+    packages = {name: metadata.version(name) for name in ("dask", "distributed")}
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"Python": python, "xlops": _own_version(), **packages}
 
 
-def described(scheduler: str | None) -> dict[str, object]:
+def _own_version() -> str:
+    # Also of a copy that is not installed; it is loaded, for this is a part of it.
+    return str(sys.modules["xlops"].__version__)
+
+
+def described(scheduler: str | None = None) -> dict[str, object]:
     """What `xlops.cluster.ssh` asks of each host, which is to reach a scheduler."""
     import psutil
 
@@ -172,7 +166,3 @@ def towards(host: str) -> str:
     from distributed.utils import get_ip
 
     return str(get_ip(host))
-
-
-if __name__ == "__main__":
-    print(json.dumps(described(*sys.argv[1:2] or [None])))  # noqa: T201

@@ -167,11 +167,16 @@ class MPI:
         await scheduler.finished()
 
     async def _work(
-        self, name: int, address: str, security: Security | None, share: machine.Share, files: str
+        self,
+        name: int,
+        address: str,
+        security: Security | None,
+        share: machine.Share,
+        files: str,
     ) -> None:
         """Other ranks: a worker, until the scheduler ends it."""
         from distributed import Worker
-        from distributed.comm import get_address_host
+        from distributed.comm.addressing import get_address_host
 
         host = None if self.interface else machine.towards(get_address_host(address))
         worker = await Worker(

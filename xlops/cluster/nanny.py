@@ -25,6 +25,7 @@ class Nanny(distributed.Nanny):
     """
 
     async def instantiate(self) -> Status:
+        """Start the worker."""
         with _borrowed({*self.pre_spawn_env, "__DASK_PARENT_PID"}):
             return await super().instantiate()
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import inspect
 import os
 import shlex
+import sys
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,6 @@ from xlops.cluster.starting import connected, reason, started
 from xlops.errors import ArgumentError, ClusterError, listed
 
 if TYPE_CHECKING:
-    from dask_jobqueue.core import JobQueueCluster
     from distributed import Client
     from distributed.security import Security
 
@@ -28,6 +30,14 @@ QUEUES = {
     "lsf": ("LSFCluster", "bjobs"),
     "sge": ("SGECluster", "qstat"),
 }
+CERTIFICATES = [
+    "tls_ca_file",
+    *(
+        f"tls_{role}_{kind}"
+        for role in ("client", "scheduler", "worker")
+        for kind in ("cert", "key")
+    ),
+]
 # What jobs are told in other words here.
 NOT_FOR_USERS = {
     "self",
@@ -71,9 +81,7 @@ class Queue:
     def __post_init__(self) -> None:
         where = self.where
         name, self.lister = QUEUES[where]
-        self.kind: type[JobQueueCluster] = getattr(
-            checks.installed(where, "dask_jobqueue"), name
-        )
+        self.kind: Any = getattr(checks.installed(where, "dask_jobqueue"), name)
         self._check_options()
         checks.count(where, "jobs", self.jobs)
         self.resources = self._resources()
@@ -140,38 +148,67 @@ class Queue:
                 "host='10.0.0.1'. Whoever reaches that network can then run code as you, "
                 "unless there is security= as well"
             )
+        if self.host is not None:
+            checks.one_address(self.where, self.host)
         checks.listening(self.where, self.host, self.interface)
 
     def _check_shared_folder(self) -> None:
         """Keys that exist only here get to the jobs by a folder that all machines see."""
-        if self.security is None:
-            return
         assert not isinstance(self.security, bool)
-        keys = self.security.get_tls_config_for_role("worker").values()
-        if any("\n" in key for key in keys if key) and not (
-            self.options.get("shared_temp_directory")
-            or self._config("shared-temp-directory")
-        ):
-            raise ArgumentError(
-                f"connect({self.where!r}): these certificates are in memory only; "
-                "shared_temp_directory= has to name a folder that this machine and those "
-                "of the jobs see"
-            )
+        shared = self.options.pop("shared_temp_directory", None)
+        self.shared = shared or self._config("shared-temp-directory")
+        self.in_memory = [
+            name
+            for name in CERTIFICATES
+            if "\n" in (getattr(self.security, name, "") or "")
+        ]
+        if self.in_memory:
+            if self.shared is None:
+                raise ArgumentError(
+                    f"connect({self.where!r}): these certificates are in memory only; "
+                    "shared_temp_directory= has to name a folder that this machine and "
+                    "those of the jobs see"
+                )
+            checks.folder(self.where, self.shared, "shared_temp_directory")
 
-    def cluster_options(self) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def _certificates(self) -> Iterator[Security | None]:
+        """Certificates as files, for as long as the block takes."""
+        assert not isinstance(self.security, bool)
+        if not self.in_memory:
+            yield self.security
+            return
+        with tempfile.TemporaryDirectory(prefix="xlops-", dir=self.shared) as folder:
+            security = copy.copy(self.security)
+            for name in self.in_memory:
+                path = os.path.join(folder, name)
+                with open(path, "x", encoding="ascii") as file:
+                    file.write(getattr(self.security, name))
+                setattr(security, name, path)
+            yield security
+
+    def cluster_options(self, security: Security | None = None) -> dict[str, Any]:
         """What dask-jobqueue's cluster is built with."""
         scheduler: dict[str, Any] = dict(self.served)
         if self.host is not None:
             scheduler["host"] = self.host
+        # Without these, workers listen on all addresses of their machine.
+        listening = ["--dashboard-address", f"{machine.LOOPBACK}:0"]
+        if self.interface is None:
+            listening += ["--host", "$XLOPS_HOST"]
+        own = self.options.get("worker_extra_args")
+        if own is None:
+            own = self._config("worker-extra-args") or []
         options = {
             **self.options,
             **self.resources,
+            "worker_extra_args": [*listening, *own],
             "interface": self.interface,
             "scheduler_options": scheduler,
             "job_script_prologue": self._prologue(),
         }
-        if self.security is not None:
-            options |= {"security": self.security, "protocol": "tls://"}
+        if security is not None:
+            options |= {"security": security, "protocol": "tls://"}
         return options
 
     def _prologue(self) -> list[str]:
@@ -182,12 +219,18 @@ class Queue:
         own = self.options.get("job_script_prologue")
         if own is None:
             own = self._config("job-script-prologue") or []
+        python = shlex.quote(self.options.get("python") or sys.executable)
+        address = []
+        if self.interface is None:
+            command = f"{python} -m xlops.cluster --towards {self.host}"
+            address = [f"XLOPS_HOST=$({command}) || exit 1"]
         return [
-            f'XLOPS_FILES=$(mktemp -d {folder}/xlops-XXXXXXXX) || exit 1',
+            f"XLOPS_FILES=$(mktemp -d {folder}/xlops-XXXXXXXX) || exit 1",
             "trap 'rm -rf -- \"$XLOPS_FILES\"' EXIT",
             "export DASK_TEMPORARY_DIRECTORY=$XLOPS_FILES",
             *(f"export {name}={value}" for name, value in machine.ENVIRONMENT.items()),
             *own,
+            *address,
         ]
 
     @contextlib.contextmanager
@@ -196,10 +239,12 @@ class Queue:
         assert isinstance(self.timeout, float)
         where = self.where
         with contextlib.ExitStack() as stack:
+            options = self.cluster_options(stack.enter_context(self._certificates()))
+            options["scheduler_options"]["local_directory"] = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="xlops-")
+            )
             try:
-                cluster = stack.enter_context(
-                    started(self.kind, **self.cluster_options())
-                )
+                cluster = stack.enter_context(started(self.kind, **options))
                 cluster.scale(jobs=self.jobs)
                 cluster.sync(_handed_in, cluster)
             except Exception as error:
@@ -213,7 +258,7 @@ class Queue:
                 raise ClusterError(self._nobody(cluster)) from error
             yield client
 
-    def _nobody(self, cluster: JobQueueCluster) -> str:
+    def _nobody(self, cluster: Any) -> str:
         jobs = sorted(str(job.job_id) for job in cluster.workers.values())
         return (
             f"connect({self.where!r}): no worker has come within {self.timeout:g} s. The "
@@ -224,6 +269,6 @@ class Queue:
         )
 
 
-async def _handed_in(cluster: JobQueueCluster) -> None:
+async def _handed_in(cluster: Any) -> None:
     """Wait until the jobs are handed in; what goes wrong there is raised here."""
     await cluster

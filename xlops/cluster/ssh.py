@@ -51,7 +51,9 @@ class SSH:
         for name in ("workers", "threads"):
             if getattr(self, name) is not None:
                 checks.count(where, name, getattr(self, name))
-        self.bytes = None if self.memory is None else checks.size(where, "memory", self.memory)
+        self.bytes = (
+            None if self.memory is None else checks.size(where, "memory", self.memory)
+        )
         self._check_listening()
         self.served = checks.dashboard_options(where, self.dashboard)
         self.security = checks.secured(where, self.security, temporary=False)
@@ -129,13 +131,13 @@ class SSH:
     @contextlib.contextmanager
     def started(self) -> Iterator[Client]:
         """A client of the cluster, which lasts as long as the block."""
-        from distributed.deploy import SpecCluster
+        from distributed import SpecCluster
 
         assert isinstance(self.timeout, float)
         with contextlib.ExitStack() as stack:
             described = self._described()
             folders = {
-                one: f"{self.local_directory or about['temporary']}/xlops-{uuid.uuid4().hex}"
+                one: f"{self.local_directory or about['temporary']}/{_unique()}"
                 for one, about in described.items()
             }
             stack.callback(self._remove, folders)
@@ -161,15 +163,15 @@ class SSH:
             client = stack.enter_context(
                 connected(cluster, self.where, self.timeout, security=self.security)
             )
-            expected = sum(one["options"]["kwargs"]["n_workers"] for one in workers.values())
+            expected = sum(
+                one["options"]["kwargs"]["n_workers"] for one in workers.values()
+            )
             attended(client, self.where, expected, self.timeout)
-            # Workers that are told to stop remove their files, others are killed.
-            stack.callback(_retire, client)
             yield client
 
     def _described(self) -> dict[str, dict[str, Any]]:
         """What hosts say of themselves."""
-        command = f"{self.python} -m xlops.cluster.machine"
+        command = f"{self.python} -m xlops.cluster"
         if self.host is not None:
             command += f" {shlex.quote(self.host)}"
         described = {}
@@ -314,6 +316,10 @@ def _understood(host: str, text: str) -> dict[str, Any]:
     return about
 
 
+def _unique() -> str:
+    return f"xlops-{uuid.uuid4().hex}"
+
+
 @contextlib.contextmanager
 def _said() -> Iterator[list[str]]:
     """What hosts say while they start, which is all there is to know when they fail."""
@@ -332,9 +338,3 @@ def _said() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(listener)
         logger.setLevel(level)
-
-
-def _retire(client: Client) -> None:
-    with contextlib.suppress(Exception):  # a cluster that has failed is closed anyway
-        workers = list(client.scheduler_info(n_workers=-1)["workers"])
-        client.retire_workers(workers, close_workers=True, remove=True)
