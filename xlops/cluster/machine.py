@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -139,12 +139,8 @@ def versions() -> dict[str, str]:
     """Versions that have to be the same on all machines."""
     packages = {name: metadata.version(name) for name in ("dask", "distributed")}
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"Python": python, "xlops": _own_version(), **packages}
-
-
-def _own_version() -> str:
-    # Also of a copy that is not installed; it is loaded, for this is a part of it.
-    return str(sys.modules["xlops"].__version__)
+    xlops = importlib.import_module("xlops").__version__
+    return {"Python": python, "xlops": xlops, **packages}
 
 
 def described(scheduler: str | None = None) -> dict[str, object]:
