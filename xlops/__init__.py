@@ -2,10 +2,12 @@
 
 from xlops import accessor, extend, testing
 from xlops import spectral as _spectral  # noqa: F401 (it serves methods of operators)
+from xlops.cluster import connect
 from xlops.errors import (
     AdjointError,
     ArgumentError,
     ChunkError,
+    ClusterError,
     DataError,
     DTypeError,
     FileError,
@@ -59,6 +61,7 @@ __all__ = [
     "Blocks",
     "CausalIntegration",
     "ChunkError",
+    "ClusterError",
     "Concat",
     "Conj",
     "Convolve1D",
@@ -105,6 +108,7 @@ __all__ = [
     "accessor",
     "cg",
     "cgls",
+    "connect",
     "dottest",
     "extend",
     "from_pylops",

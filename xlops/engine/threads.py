@@ -25,7 +25,9 @@ LEAST_PRODUCT = 2**18
 
 
 def count() -> int:
-    """Threads that this process may use."""
+    """Threads that this process may use: all its cores, or what a cluster leaves to it."""
+    if (given := os.environ.get("XLOPS_NUM_THREADS", "")).isdecimal():
+        return max(1, int(given))
     if hasattr(os, "sched_getaffinity"):  # Linux; elsewhere all cores are ours
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,0 +1,12 @@
+"""``python -m xlops.cluster``: what `xlops.cluster.ssh` and jobs ask of their machine."""
+
+import json
+import sys
+
+from xlops.cluster import machine
+
+match sys.argv[1:]:
+    case ["--towards", host]:
+        print(machine.towards(host))  # noqa: T201
+    case arguments:
+        print(json.dumps(machine.described(*arguments)))  # noqa: T201
