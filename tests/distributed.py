@@ -6,6 +6,7 @@ what its documentation says. Where it says how results are computed (`compute`, 
 """
 # ruff: noqa: A002 (names are theirs)
 
+import distributed
 import numpy as np
 import pylops
 
@@ -181,3 +182,21 @@ def cgls(A, y, x=None, niter=10, damp=0.0, tol=1e-4, compute=False, client=None)
 
 def dottest(Op, nr, nc, chunks, tol=1e-6, complexflag=0, raiseerror=True, verb=False):
     return pylops.utils.dottest(Op, nr, nc, complexflag=complexflag, rtol=tol)
+
+
+def dask(
+    hardware="single", client=None, processes=False, n_workers=1, threads_per_worker=1
+):
+    """A client and a cluster: started here, or at an address where one runs."""
+    if hardware == "ssh":
+        return distributed.Client(client), None
+    assert hardware == "single"
+    cluster = distributed.LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=threads_per_worker,
+        processes=processes,
+        protocol="tcp",
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+    )
+    return distributed.Client(cluster), cluster

@@ -4,16 +4,18 @@ The tables of the page are what is tested here, line by line.
 """
 
 import ast
+import contextlib
 import inspect
 import pathlib
 import re
 
+import distributed
 import numpy as np
 import pylops
 import pytest
 
 import xlops as xl
-from tests import distributed
+from tests import distributed as standins
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "guide" / "migration.md"
 TEXT = PAGE.read_text("utf-8")
@@ -33,7 +35,7 @@ PYLOPS = {
     if not name.startswith("_")
 }
 DISTRIBUTED = {
-    name: value for name, value in vars(distributed).items() if inspect.isfunction(value)
+    name: value for name, value in vars(standins).items() if inspect.isfunction(value)
 }
 PEERS = {"PyLops": PYLOPS, "PyLops-distributed": DISTRIBUTED}
 
@@ -60,7 +62,8 @@ def is_name(code):
 
 
 NAMES = [one for one in LINES if is_name(one[2])]
-PAIRS = [one for one in LINES if not is_name(one[2])]
+CLUSTERS = [one[2:] for one in LINES if one[1] == "xlops, in a `with` statement"]
+PAIRS = [one for one in LINES if not is_name(one[2]) and one[2:] not in CLUSTERS]
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,41 @@ def test_pair(both, peer, how, left, right):
         assert one == other
     else:
         agree(other, one)
+
+
+@pytest.mark.parametrize(("left", "right"), CLUSTERS, ids=lambda word: word)
+def test_cluster(both, left, right):
+    """The same workers, on which the same comes out."""
+    theirs, ours = both
+    d = ours["d"]
+
+    def with_client(client):
+        client.wait_for_workers(2, timeout=60)
+        y = ours["A"] @ d.chunk(shot=1)
+        return sorted(client.nthreads().values()), client.compute(y).result()
+
+    with contextlib.ExitStack() as stack:
+        address = None
+        if "address" in left:
+            running = distributed.LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=False,
+                protocol="tcp",
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+            )
+            address = stack.enter_context(running).scheduler_address
+        client, cluster = eval(left, theirs["PyLops-distributed"] | {"address": address})
+        there, y = with_client(client)
+        client.close()
+        if cluster is not None:
+            cluster.close()
+        with eval(right, ours | {"address": address}) as client:
+            here, again = with_client(client)
+    assert here == there == [1, 1]
+    agree(y, ours["A"] @ d)
+    agree(again, y)
 
 
 # --- nothing is left out --------------------------------------------------------------
