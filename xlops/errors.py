@@ -13,6 +13,7 @@ __all__ = [
     "AdjointError",
     "ArgumentError",
     "ChunkError",
+    "ClusterError",
     "DTypeError",
     "DataError",
     "FileError",
@@ -57,6 +58,10 @@ class AdjointError(XlopsError, NotImplementedError):
 
 class FileError(XlopsError, OSError):
     """A file that cannot be read or written as asked."""
+
+
+class ClusterError(XlopsError, RuntimeError):
+    """A cluster that is lost, or on which work cannot be done."""
 
 
 class XlopsWarning(UserWarning):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from xlops.engine.explain import Explanation, chunks_for, explain
 from xlops.engine.lazy import is_lazy
+from xlops.engine.loss import loss
 from xlops.engine.run import run
+from xlops.engine.stored import Shelf, on_disk, regular
 from xlops.engine.vectors import (
     Tree,
     alike,
@@ -31,6 +33,7 @@ from xlops.engine.vectors import (
 
 __all__ = [
     "Explanation",
+    "Shelf",
     "Tree",
     "alike",
     "axpy",
@@ -43,10 +46,13 @@ __all__ = [
     "is_known",
     "is_lazy",
     "leaves",
+    "loss",
     "minus",
+    "on_disk",
     "paired",
     "persist",
     "ratio",
+    "regular",
     "run",
     "scaled",
     "shares_memory",

@@ -20,6 +20,7 @@ from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Pieces, Readers, Scratch, block_of, evaluate
 from xlops.engine.lazy import in_one_piece, is_lazy, like_weights, without_empty_chunks
 from xlops.engine.stages import Stage, Stages
+from xlops.engine.stored import strip
 from xlops.engine.tiles import fill, reads_sources, scratch_bytes, tiles_of
 from xlops.windows.pieces import (
     Array,
@@ -566,7 +567,7 @@ class _Layer:
         key = (f"{self.name}-strip-{slot}", *index, *tail)
         if key not in self.tasks:
             self._kinds["strips"] += 1
-            self.tasks[key] = Task(key, _strip, TaskRef(whole), cuts)
+            self.tasks[key] = Task(key, strip, TaskRef(whole), cuts)
         return key
 
 
@@ -725,12 +726,6 @@ def _cut_at(tile: Window, borders: dict[Hashable, tuple[int, int]]) -> Iterable[
         ends = [piece.start, *inside, piece.stop]
         cuts.append([(dim, slice(*pair)) for pair in itertools.pairwise(ends)])
     return map(dict, itertools.product(*cuts))
-
-
-def _strip(chunk: NDArray, cuts: Sequence[tuple[int, int] | None]) -> NDArray:
-    """A part of a chunk as an array of its own, so that the chunk need not travel."""
-    index = tuple(slice(None) if cut is None else slice(*cut) for cut in cuts)
-    return np.ascontiguousarray(chunk[index])
 
 
 def _added(first: NDArray, *others: NDArray) -> NDArray:

@@ -311,7 +311,7 @@ def persist(*values: Any) -> tuple[Any, ...]:
     arrays = [
         data
         for value in values
-        for data in ([a.data for a in leaves(value)] if _is_tree(value) else [value])
+        for data in ([a.data for a in leaves(value)] if is_tree(value) else [value])
     ]
     lazy = [data for data in arrays if is_lazy(data)]
     if not lazy:
@@ -325,12 +325,13 @@ def persist(*values: Any) -> tuple[Any, ...]:
     floats = {id(n): float(f) for n, f in zip(numbers, fetched, strict=True)}
 
     def finished(value: Any) -> Any:
-        if _is_tree(value):
+        if is_tree(value):
             return transform(lambda a: Array(done.get(id(a.data), a.data), a.dims), value)
         return floats.get(id(value), value)
 
     return tuple(finished(value) for value in values)
 
 
-def _is_tree(value: Any) -> bool:
+def is_tree(value: Any) -> bool:
+    """Whether a value is a vector, and not a number."""
     return isinstance(value, (Array, dict))

@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from xlops import engine
-from xlops.engine import Tree
+from xlops.engine import Shelf, Tree
 from xlops.errors import DataError
 from xlops.operator import LinearOperator
 from xlops.space import by_name
@@ -32,6 +32,8 @@ class Problem:
         Where to start, and where damping pulls to; zero unless given.
     preconditioner : LinearOperator, optional
         A positive operator near the inverse of what the method inverts.
+    shelf : Shelf, optional
+        Where all vectors lie on disk; in memory unless given.
     """
 
     operator: LinearOperator
@@ -40,16 +42,27 @@ class Problem:
     x0: Tree | None
     x_ref: Tree | None
     preconditioner: LinearOperator | None
+    shelf: Shelf | None = None
     _is_checked: bool = False
+
+    def __post_init__(self) -> None:
+        self.y = self._put(self.y)
+
+    def _put(self, tree: Tree) -> Tree:
+        """A vector, on disk where vectors lie there.
+
+        So are those in the middle of an iteration: all of their chunks wait for a number.
+        """
+        return tree if self.shelf is None else self.shelf.put(tree)
 
     def forward(self, x: Tree) -> Tree:
         """``A x``, laid out as y is."""
-        return engine.alike(self.operator._run(x, False), self.y)
+        return self._put(engine.alike(self.operator._run(self._put(x), False), self.y))
 
     def adjoint(self, r: Tree) -> Tree:
         """``Aᴴ r``, laid out as x is."""
-        result = self.operator._run(r, True)
-        return engine.alike(result, self.model)
+        result = self.operator._run(self._put(r), True)
+        return self._put(engine.alike(result, self.model))
 
     @functools.cached_property
     def model(self) -> Tree:
@@ -68,7 +81,8 @@ class Problem:
         given = self.y[row] if isinstance(self.y, dict) else self.y
         made = by_name(self.operator.domain)[name].sizes
         dims = placed(given.dims, by_name(self.operator.range)[row].sizes, made)
-        return model.ordered(dims)
+        model = model.ordered(dims)
+        return model if self.shelf is None else engine.regular(model)
 
     def start(self) -> tuple[Tree, Tree]:
         """The first model and its residual."""
@@ -83,6 +97,7 @@ class Problem:
             _ = self.model  # Aᴴ y is at hand
             s = self._first_adjoint
             del self._first_adjoint  # it is not needed again
+            s = self._put(s)
         else:
             s = self.adjoint(r)
         return self.damped(s, x)
@@ -92,23 +107,27 @@ class Problem:
         if not self.damp:
             return s
         s = engine.axpy(-(self.damp**2), x, s)
-        if self.x_ref is None:
-            return s
-        return engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
+        if self.x_ref is not None:
+            s = engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
+        return self._put(s)
 
     def precondition(self, s: Tree) -> Tree:
         """The preconditioner applied to a vector of the model's kind."""
         if self.preconditioner is None:
             return s
-        return engine.alike(self.preconditioner._run(s, False), self.model)
+        z = self.preconditioner._run(self._put(s), False)
+        return self._put(engine.alike(z, self.model))
 
     def persist(self, *values: Any) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
+        persist = engine.persist if self.shelf is None else self.shelf.compute
         if self._is_checked:
-            return engine.persist(*values)
+            return persist(*values)
         # The first time: NaN are counted, and what every iteration reads is kept.
         pull: Tree = {} if self.x_ref is None else self.x_ref
-        *results, pull, count = engine.persist(*values, pull, engine.count_nan(self.y))
+        if pull and self.shelf is not None:
+            pull = self.shelf.put(engine.alike(pull, self.model), pinned=True)
+        *results, pull, count = persist(*values, pull, engine.count_nan(self.y))
         if count:
             raise DataError(
                 f"the data have {int(count)} NaN, which a solver would spread over the "
