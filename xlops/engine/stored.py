@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from xlops.engine.lazy import is_lazy
+from xlops.engine.loss import check_connected, client_of, gathered
 from xlops.engine.vectors import Tree, is_tree, leaves, transform
 from xlops.errors import FileError
 from xlops.windows.pieces import Array, NDArray
 
-__all__ = ["Shelf", "Stored", "import_zarr", "on_disk", "regular", "strip"]
+__all__ = ["Shelf", "Stored", "import_zarr", "on_disk", "regular", "strip", "strips"]
 
 # Numbers that one task waits for.
 AWAITED_AT_ONCE = 64
@@ -152,6 +153,11 @@ def strip(chunk: NDArray | Stored, cuts: Sequence[tuple[int, int] | None]) -> An
     return np.ascontiguousarray(chunk[index])
 
 
+def strips(chunk: NDArray | Stored, parts: Sequence[Any]) -> tuple[Any, ...]:
+    """Several parts of a chunk."""
+    return tuple(strip(chunk, cuts) for cuts in parts)
+
+
 class Shelf:
     """A folder in which the vectors of a solver lie.
 
@@ -234,7 +240,7 @@ class Shelf:
         found: dict[int, float] = {}
         if awaited:
             keys = [key for number in awaited for key in flatten(number.__dask_keys__())]
-            results = (get_scheduler() or get)(_light(awaited, keys), keys)
+            results = _run(get_scheduler() or get, _light(awaited, keys), keys)
             found = {id(n): float(r) for n, r in zip(awaited, results, strict=True)}
         done = tuple(
             transform(self._done, value) if is_tree(value) else found.get(id(value), value)
@@ -336,6 +342,15 @@ def _awaited(arrays: list[Any]) -> Any:
     return da.Array(graph, name, (), dtype=np.float64)
 
 
+def _run(get: Any, graph: Any, keys: list[Any]) -> list[Any]:
+    """The values of some keys of a graph."""
+    client = client_of(get)
+    if client is None:
+        return list(get(graph, keys))
+    check_connected(client)
+    return gathered(client.get(graph, keys, sync=False))
+
+
 def _nothing(*handles: Any) -> float:
     return 0.0
 
@@ -358,10 +373,10 @@ def _light(collections: list[Any], keys: list[Any]) -> Any:
         if isinstance(node, DataNode) and isinstance(node.value, Stored)
     }
     for key, node in graph.items():
-        if isinstance(node, Task) and node.func is strip:
+        if isinstance(node, Task) and node.func in (strip, strips):
             chunk, cuts = node.args
             if isinstance(chunk, TaskRef) and chunk.key in known:
-                known[key] = DataNode(key, strip(known[chunk.key].value, cuts))
+                known[key] = DataNode(key, node.func(known[chunk.key].value, cuts))
     light = {
         key: node.substitute(known) if isinstance(node, Task) else node
         for key, node in graph.items()

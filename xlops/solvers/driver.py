@@ -93,7 +93,10 @@ def run(
     pull = admitted_model(x_ref, "x_ref", operator, y, origins, y_tree, made)
     y_tree, start, pull = complex_together(operator, preconditioner, y_tree, start, pull)
     weight = damping(damp, operator, name)
-    label = functools.partial(_labeled_model, operator, origins, y_tree)
+
+    def label(x: Tree) -> Any:
+        return _labeled_model(operator, origins, y_tree, engine.settled(x))
+
     label_residual = functools.partial(_labeled_residual, operator, origins)
     keeper = Keeper(label, label_residual, who)
     if store is not None:

@@ -46,23 +46,31 @@ class Problem:
     _is_checked: bool = False
 
     def __post_init__(self) -> None:
-        self.y = self._put(self.y)
+        self.y = self.kept(self.y)
 
-    def _put(self, tree: Tree) -> Tree:
+    def kept(self, tree: Tree) -> Tree:
         """A vector, on disk where vectors lie there.
 
         So are those in the middle of an iteration: all of their chunks wait for a number.
         """
         return tree if self.shelf is None else self.shelf.put(tree)
 
+    def axpy_norm(self, a: Any, x: Tree, y: Tree, into: Tree) -> tuple[Tree, Any]:
+        """`engine.axpy_norm`, but that on disk the norm is taken of what lies there."""
+        result, norm = engine.axpy_norm(a, x, y, into)
+        if self.shelf is None:
+            return result, norm
+        result = self.kept(result)
+        return result, (result, result)
+
     def forward(self, x: Tree) -> Tree:
         """``A x``, laid out as y is."""
-        return self._put(engine.alike(self.operator._run(self._put(x), False), self.y))
+        return self.kept(engine.alike(self.operator._run(self.kept(x), False), self.y))
 
     def adjoint(self, r: Tree) -> Tree:
         """``Aᴴ r``, laid out as x is."""
-        result = self.operator._run(self._put(r), True)
-        return self._put(engine.alike(result, self.model))
+        result = self.operator._run(self.kept(r), True)
+        return self.kept(engine.alike(result, self.model))
 
     @functools.cached_property
     def model(self) -> Tree:
@@ -97,7 +105,7 @@ class Problem:
             _ = self.model  # Aᴴ y is at hand
             s = self._first_adjoint
             del self._first_adjoint  # it is not needed again
-            s = self._put(s)
+            s = self.kept(s)
         else:
             s = self.adjoint(r)
         return self.damped(s, x)
@@ -109,14 +117,14 @@ class Problem:
         s = engine.axpy(-(self.damp**2), x, s)
         if self.x_ref is not None:
             s = engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
-        return self._put(s)
+        return self.kept(s)
 
     def precondition(self, s: Tree) -> Tree:
         """The preconditioner applied to a vector of the model's kind."""
         if self.preconditioner is None:
             return s
-        z = self.preconditioner._run(self._put(s), False)
-        return self._put(engine.alike(z, self.model))
+        z = self.preconditioner._run(self.kept(s), False)
+        return self.kept(engine.alike(z, self.model))
 
     def persist(self, *values: Any) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
