@@ -61,7 +61,7 @@ class FileError(XlopsError, OSError):
 
 
 class ClusterError(XlopsError, RuntimeError):
-    """A cluster that cannot be started or reached."""
+    """A cluster that cannot be started or reached, is lost, or fails at its work."""
 
 
 class XlopsWarning(UserWarning):

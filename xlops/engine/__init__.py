@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from xlops.engine.explain import Explanation, chunks_for, explain
 from xlops.engine.lazy import is_lazy
+from xlops.engine.loss import loss
 from xlops.engine.run import run
+from xlops.engine.stored import Shelf, on_disk, regular
 from xlops.engine.vectors import (
     Tree,
     advance,
@@ -34,6 +36,7 @@ from xlops.engine.vectors import (
 
 __all__ = [
     "Explanation",
+    "Shelf",
     "Tree",
     "advance",
     "alike",
@@ -48,10 +51,13 @@ __all__ = [
     "is_known",
     "is_lazy",
     "leaves",
+    "loss",
     "minus",
+    "on_disk",
     "paired",
     "persist",
     "ratio",
+    "regular",
     "run",
     "scaled",
     "settled",

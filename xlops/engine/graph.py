@@ -20,6 +20,7 @@ from xlops.engine import threads
 from xlops.engine.evaluate import Piece, Pieces, Readers, Scratch, block_of, evaluate
 from xlops.engine.lazy import in_one_piece, is_lazy, like_weights, without_empty_chunks
 from xlops.engine.stages import Stage, Stages
+from xlops.engine.stored import strip, strips
 from xlops.engine.tiles import fill, reads_sources, scratch_bytes, tiles_of
 from xlops.windows.pieces import (
     Array,
@@ -588,12 +589,12 @@ class _Layer:
             if cuts in pair or (cuts[axis][0] == 0) not in at_start:
                 pair[cuts] = count
                 self._kinds["strips"] += key not in self.tasks
-                self.tasks[key] = Task(key, _strips, whole, tuple(pair))
+                self.tasks[key] = Task(key, strips, whole, tuple(pair))
                 return key, list(pair).index(cuts)
         key = (name, *index, *(":" if c is None else f"{c[0]}:{c[1]}" for c in cuts))
         if key not in self.tasks:
             self._kinds["strips"] += 1
-            self.tasks[key] = Task(key, _strip, whole, cuts)
+            self.tasks[key] = Task(key, strip, whole, cuts)
         return key, None
 
     def _thin_along(self, slot: int, index: Index, cuts: Any) -> int | None:
@@ -765,17 +766,6 @@ def _cut_at(tile: Window, borders: dict[Hashable, tuple[int, int]]) -> Iterable[
         ends = [piece.start, *inside, piece.stop]
         cuts.append([(dim, slice(*pair)) for pair in itertools.pairwise(ends)])
     return map(dict, itertools.product(*cuts))
-
-
-def _strip(chunk: NDArray, cuts: Sequence[tuple[int, int] | None]) -> NDArray:
-    """A part of a chunk as an array of its own, so that the chunk need not travel."""
-    index = tuple(slice(None) if cut is None else slice(*cut) for cut in cuts)
-    return np.ascontiguousarray(chunk[index])
-
-
-def _strips(chunk: NDArray, parts: Sequence[Any]) -> tuple[NDArray, ...]:
-    """Several parts of a chunk."""
-    return tuple(_strip(chunk, cuts) for cuts in parts)
 
 
 def _added(first: NDArray, *others: NDArray) -> NDArray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from xlops.engine import threads
 from xlops.engine.lazy import chunkwise, in_chunks, is_lazy
+from xlops.engine.loss import check_connected, client_of, gathered
 from xlops.engine.together import Both, is_on_board, on_board, rides
 from xlops.windows.pieces import Array, NDArray, floating, of_kind
 
@@ -440,14 +441,16 @@ def persist(*values: Any) -> tuple[Any, ...]:
     Vectors come back as vectors, numbers as floats. What travels with another of these
     vectors stays on board.
     """
-    lazy = [data for data in _data(*filter(_is_tree, values)) if is_lazy(data)]
+    lazy = [data for data in _data(*filter(is_tree, values)) if is_lazy(data)]
     numbers = [value for value in values if is_lazy(value)]
     carriers = {id(data): other for data in lazy for other in lazy if rides(data, other)}
     own = [data for data in (*lazy, *numbers) if id(data) not in carriers]
     if not own:
         return values
+    from dask.base import get_scheduler
     from dask.base import persist as persisted
 
+    check_connected(client_of(get_scheduler()))
     done = dict(zip(map(id, own), persisted(*own), strict=True))
     for data in lazy:
         if id(data) in carriers:
@@ -456,7 +459,7 @@ def persist(*values: Any) -> tuple[Any, ...]:
     floats = {id(n): float(f) for n, f in zip(numbers, fetched, strict=True)}
 
     def finished(value: Any) -> Any:
-        if _is_tree(value):
+        if is_tree(value):
             return transform(lambda a: Array(done.get(id(a.data), a.data), a.dims), value)
         return floats.get(id(value), value)
 
@@ -471,7 +474,7 @@ def _fetched(numbers: Sequence[Any]) -> Sequence[Any]:
         # Each number is one future.
         of = {future.key: future for future in futures}
         order = [of[number.__dask_keys__()[0]] for number in numbers]
-        return list(futures[0].client.gather(order))
+        return gathered(order)
     from dask.base import compute
 
     return list(compute(*numbers, scheduler="sync"))
@@ -488,5 +491,6 @@ def settled(tree: Tree) -> Tree:
     return transform(lambda a: Array(done.get(id(a.data), a.data), a.dims), tree)
 
 
-def _is_tree(value: Any) -> bool:
+def is_tree(value: Any) -> bool:
+    """Whether a value is a vector, and not a number."""
     return isinstance(value, (Array, dict))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -40,16 +39,6 @@ def checked_path(path: Any, who: str) -> Path:
 def is_zarr(path: Path) -> bool:
     """Whether a folder holds Zarr."""
     return any((path / name).is_file() for name in (".zgroup", ".zmetadata", "zarr.json"))
-
-
-def import_zarr(path: Path) -> Any:
-    """The package zarr, which is an extra."""
-    try:
-        return importlib.import_module("zarr")
-    except ImportError as error:
-        raise FileError(
-            f'{path} needs the package zarr: pip install "xlops[zarr]"'
-        ) from error
 
 
 def notes_of(attrs: Mapping[Any, Any]) -> dict[str, Any]:

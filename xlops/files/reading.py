@@ -10,6 +10,7 @@ from typing import Any
 
 import xarray as xr
 
+from xlops.engine.stored import import_zarr
 from xlops.errors import FileError, listed
 from xlops.files.common import (
     CONTENT,
@@ -17,7 +18,6 @@ from xlops.files.common import (
     UNNAMED,
     checked_path,
     history_lines,
-    import_zarr,
     is_zarr,
     notes_of,
 )

@@ -16,12 +16,12 @@ from typing import Any
 
 import xarray as xr
 
+from xlops.engine.stored import import_zarr
 from xlops.errors import FileError, listed
 from xlops.files.common import (
     CONTENT,
     checked_path,
     history_lines,
-    import_zarr,
     is_zarr,
     notes_of,
 )
@@ -30,6 +30,8 @@ from xlops.files.storable import parts_of, storable
 __all__ = ["save"]
 
 _SUFFIXES = (".nc", ".nc4", ".netcdf", ".h5", ".zarr")
+# Version 2 of Zarr has text and one place for metadata in its standard.
+_ZARR: Any = {"zarr_format": 2, "consolidated": True}
 # Two savers of this process do not swap the same folder at once.
 _swapping = threading.Lock()
 
@@ -77,14 +79,7 @@ def save(obj: Any, path: str | os.PathLike[str], *, progress: bool = False) -> N
     True
     """
     target, zarr = _target(path)
-    kind, parts, what = parts_of(obj)
-    ready = {name: storable(part, name, zarr) for name, part in parts.items()}
-    root = ready.pop("", xr.Dataset())
-    content = {**notes_of(root.attrs), "kind": kind, "names": list(ready)}
-    root.attrs["history"] = _history([root, *ready.values()], what)
-    root.attrs.setdefault("Conventions", "CF-1.11")
-    root.attrs[CONTENT] = json.dumps(content)
-    tree = xr.DataTree.from_dict({"/": root, **ready})
+    tree = _tree(obj, zarr)
     try:
         # A folder, since tasks that outlive an interruption open their file again: they
         # fail when its folder has gone.
@@ -97,7 +92,7 @@ def save(obj: Any, path: str | os.PathLike[str], *, progress: bool = False) -> N
         with _bar(f"save {target.name}", progress):
             _write(tree, new, zarr)
         _flush(new)
-        _swap(new, target)
+        swap(new, target)
     except BaseException as error:
         error.add_note(f"(while saving to {path}, which is as it was before)")
         raise
@@ -107,6 +102,45 @@ def save(obj: Any, path: str | os.PathLike[str], *, progress: bool = False) -> N
         shutil.rmtree(work, ignore_errors=True)
     with contextlib.suppress(OSError):  # the file is there; this makes its name durable
         _flush(target.parent, inside=False)
+
+
+def _tree(obj: Any, zarr: bool) -> xr.DataTree:
+    """What is written, with notes for `open`."""
+    kind, parts, what = parts_of(obj)
+    ready = {name: storable(part, name, zarr) for name, part in parts.items()}
+    root = ready.pop("", xr.Dataset())
+    content = {**notes_of(root.attrs), "kind": kind, "names": list(ready)}
+    root.attrs["history"] = _history([root, *ready.values()], what)
+    root.attrs.setdefault("Conventions", "CF-1.11")
+    root.attrs[CONTENT] = json.dumps(content)
+    return xr.DataTree.from_dict({"/": root, **ready})
+
+
+def lay_out(obj: Any, path: Path) -> dict[str, Path]:
+    """Write a Zarr file that lacks its lazy values, and say where they belong.
+
+    Parameters
+    ----------
+    obj : DataArray or dict of DataArray
+        Lazy arrays in regular chunks.
+    path : Path
+        A new folder.
+
+    Returns
+    -------
+    dict of str to Path
+        For each block the Zarr array: its chunks are those of Dask, without compression.
+    """
+    tree = _tree(obj, zarr=True)
+    arrays: dict[str, Path] = {}
+    encoding: dict[str, dict[str, Any]] = {}
+    for node in tree.subtree:
+        for name, values in node.data_vars.items():
+            chunks = tuple(max(1, *sizes) for sizes in values.chunks or ())
+            encoding[node.path] = {str(name): {"chunks": chunks, "compressors": None}}
+            arrays[node.path.strip("/")] = path.joinpath(node.path.strip("/"), str(name))
+    tree.to_zarr(path, encoding=encoding, compute=False, **_ZARR)
+    return arrays
 
 
 def _target(path: Any) -> tuple[Path, bool]:
@@ -173,8 +207,7 @@ def _write(tree: xr.DataTree, path: Path, zarr: bool) -> None:
         tree.to_netcdf(path, engine="h5netcdf")
         return
     with _threads() as how:
-        # Version 2 of Zarr has text and one place for metadata in its standard.
-        tree.to_zarr(path, zarr_format=2, consolidated=True, chunkmanager_store_kwargs=how)
+        tree.to_zarr(path, chunkmanager_store_kwargs=how, **_ZARR)
 
 
 @contextlib.contextmanager
@@ -213,7 +246,7 @@ def _flush(path: Path, inside: bool = True) -> None:
             os.close(handle)
 
 
-def _swap(new: Path, target: Path) -> None:
+def swap(new: Path, target: Path) -> None:
     """Put what is new in the place of what is there, if anything is."""
     if new.is_file():
         if target.exists():

@@ -13,7 +13,15 @@ from xlops import engine, units
 from xlops.algebra import Scaled
 from xlops.axis import Axis
 from xlops.engine import Tree
-from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
+from xlops.errors import (
+    ArgumentError,
+    ChunkError,
+    DTypeError,
+    LabelError,
+    UnitError,
+    listed,
+    shown,
+)
 from xlops.labeling import Origin, admitted
 from xlops.operator import LinearOperator
 from xlops.space import Space, by_name, in_words
@@ -205,6 +213,18 @@ def complex_together(
         None if x0 is None else together(x0, models),
         None if x_ref is None else together(x_ref, models),
     )
+
+
+def in_equal_chunks(y: Tree, who: str) -> Tree:
+    """Lazy data in chunks as Zarr has them."""
+    for name, array in y.items() if isinstance(y, dict) else [("", y)]:
+        if not engine.is_lazy(array.data):
+            block = f"block {name!r} of the data is" if name else "the data are"
+            raise ChunkError(
+                f"{who}: store keeps chunks of Dask on disk, but {block} not in chunks; "
+                "call .chunk(…) on it"
+            )
+    return engine.transform(engine.regular, y)
 
 
 def damping(damp: Any, operator: LinearOperator, name: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ def cg(
     preconditioner: LinearOperator | None = None,
     callback: Callback | None = None,
     progress: bool | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Solution:
     """Solve (A + damp²) x = y + damp² x_ref by conjugate gradients.
 
@@ -55,6 +57,10 @@ def cg(
         Called with a `Status` after each iteration; returning False stops.
     progress : bool, optional
         Whether to show a progress bar; as ``set_options(progress=…)`` says unless given.
+    store : str or PathLike, optional
+        A folder for the vectors of the solver, which need not fit into memory then: a new
+        one, or that of an earlier solution, which is replaced in the end. ``x.zarr`` and
+        ``residual.zarr`` stay there, also when the solver fails. The data must be lazy.
 
     Returns
     -------
@@ -67,6 +73,10 @@ def cg(
         Where an argument does not fit; before any work.
     DataError
         Where the data have NaN.
+    ChunkError, FileError
+        Where data or folder do not do for `store`.
+    ClusterError
+        Where a cluster is lost, or its workers die again and again.
 
     Notes
     -----
@@ -112,6 +122,7 @@ def cg(
         preconditioner=preconditioner,
         callback=callback,
         progress=progress,
+        store=store,
         name="cg",
     )
 
@@ -128,14 +139,16 @@ def _steps(problem: Problem) -> Iterator[Step]:
     yield step
     while gamma >= 0:
         q = problem.forward(p)
-        damped = engine.axpy(problem.damp**2, p, q) if problem.damp else q
+        damped = q
+        if problem.damp:
+            damped = problem.kept(engine.axpy(problem.damp**2, p, q))
         delta = engine.dot(p, damped)
         if engine.is_known(delta) and not delta > 0:
             break
         alpha = engine.ratio(gamma, delta)
-        r, ss = engine.axpy_norm(-alpha, damped, r, into=r)
+        r, ss = problem.axpy_norm(-alpha, damped, r, into=r)
         if problem.damp:
-            residual, rr = engine.axpy_norm(-alpha, q, residual, into=residual)
+            residual, rr = problem.axpy_norm(-alpha, q, residual, into=residual)
         else:
             residual, rr = r, ss
         z = problem.precondition(r)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ def cgls(
     preconditioner: LinearOperator | None = None,
     callback: Callback | None = None,
     progress: bool | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Solution:
     """Least squares by conjugate gradients: min ‖y − A x‖² + damp² ‖x − x_ref‖².
 
@@ -54,6 +56,10 @@ def cgls(
         Called with a `Status` after each iteration; returning False stops.
     progress : bool, optional
         Whether to show a progress bar; as ``set_options(progress=…)`` says unless given.
+    store : str or PathLike, optional
+        A folder for the vectors of the solver, which need not fit into memory then: a new
+        one, or that of an earlier solution, which is replaced in the end. ``x.zarr`` and
+        ``residual.zarr`` stay there, also when the solver fails. The data must be lazy.
 
     Returns
     -------
@@ -66,6 +72,10 @@ def cgls(
         Where an argument does not fit; before any work.
     DataError
         Where the data have NaN.
+    ChunkError, FileError
+        Where data or folder do not do for `store`.
+    ClusterError
+        Where a cluster is lost, or its workers die again and again.
 
     Notes
     -----
@@ -99,6 +109,7 @@ def cgls(
         preconditioner=preconditioner,
         callback=callback,
         progress=progress,
+        store=store,
         name="cgls",
     )
 
@@ -122,9 +133,9 @@ def _steps(problem: Problem) -> Iterator[Step]:
         if engine.is_known(delta) and not delta > 0:
             break
         alpha = engine.ratio(gamma, delta)
-        r, rr = engine.axpy_norm(-alpha, q, r, into=r)
+        r, rr = problem.axpy_norm(-alpha, q, r, into=r)
         if problem.damp:  # the gradient pulls at the new model
-            x = engine.axpy(alpha, p, x, into=x)
+            x = problem.kept(engine.axpy(alpha, p, x, into=x))
         s = problem.gradient(x, r)
         z = problem.precondition(s)
         rr, ss, new = engine.dots(rr, (s, s), (s, z))

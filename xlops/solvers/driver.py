@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,12 +29,15 @@ from xlops.solvers.admission import (
     check_preconditioner,
     complex_together,
     damping,
+    in_equal_chunks,
     in_one_unit,
     limit_of,
     model_units,
 )
+from xlops.solvers.keeping import Keeper
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Reason, Solution, Status
+from xlops.solvers.store import Store
 from xlops.space import Blocks
 from xlops.windows.pieces import Array
 
@@ -72,6 +76,7 @@ def run(
     preconditioner: LinearOperator | None,
     callback: Callback | None,
     progress: bool | None,
+    store: str | os.PathLike[str] | None,
     name: str,
 ) -> Solution:
     """Solve a labeled problem by a method; the arguments are those of the solvers."""
@@ -87,16 +92,24 @@ def run(
     start = admitted_model(x0, "x0", operator, y, origins, y_tree, made)
     pull = admitted_model(x_ref, "x_ref", operator, y, origins, y_tree, made)
     y_tree, start, pull = complex_together(operator, preconditioner, y_tree, start, pull)
-    problem = Problem(
-        operator, y_tree, damping(damp, operator, name), start, pull, preconditioner
-    )
+    weight = damping(damp, operator, name)
 
     def label(x: Tree) -> Any:
         return _labeled_model(operator, origins, y_tree, engine.settled(x))
 
-    step, steps, reason = _iterate(
-        method(problem), label, limit, tol, callback, progress, name
-    )
+    label_residual = functools.partial(_labeled_residual, operator, origins)
+    keeper = Keeper(label, label_residual, who)
+    if store is not None:
+        y_tree = in_equal_chunks(y_tree, who)
+        keeper = Store(store, label, label_residual, who)
+    with keeper:
+        problem = Problem(
+            operator, y_tree, weight, start, pull, preconditioner, keeper.shelf
+        )
+        steps, reason = _iterate(
+            method(problem), keeper, limit, tol, callback, progress, name
+        )
+        x, residual = keeper.results()
     history = xr.Dataset(
         {
             "residual_norm": ("iteration", np.array([s[0] for s in steps])),
@@ -105,8 +118,8 @@ def run(
         coords={"iteration": np.arange(len(steps))},
     )
     return Solution(
-        x=label(step.x),
-        residual=_labeled_residual(step.residual, operator, origins),
+        x=x,
+        residual=residual,
         iterations=len(steps) - 1,
         reason=reason,
         method=name,
@@ -116,14 +129,14 @@ def run(
 
 def _iterate(
     iterator: Iterator[Step],
-    label: Callable[[Tree], Any],
+    keeper: Keeper,
     limit: int,
     tol: float,
     callback: Callback | None,
     progress: bool | None,
     name: str,
-) -> tuple[Step, list[tuple[float, float]], Reason]:
-    """Run the steps of a method until there is a reason to stop."""
+) -> tuple[list[tuple[float, float]], Reason]:
+    """Run the steps of a method until there is a reason to stop; norms, and the reason."""
     from tqdm import tqdm
 
     shown = options().progress if progress is None else progress
@@ -131,7 +144,8 @@ def _iterate(
     with tqdm(total=limit, desc=name, disable=not shown, leave=True) as bar:
         for step in iterator:
             if step.broken:
-                return step, norms, Reason.BREAKDOWN
+                return norms, Reason.BREAKDOWN
+            keeper.take(step.x, step.residual)
             norms.append((step.residual_norm, step.gradient_norm))
             done = len(norms) - 1
             start = norms[0][1]
@@ -146,15 +160,13 @@ def _iterate(
             elif step.gradient_norm <= tol * start:
                 reason = Reason.TOLERANCE
             elif callback is not None and done:
-                # The next iteration changes the model in place.
-                x = functools.partial(label, engine.copied(step.x))
-                goes_on = callback(Status(done, *norms[-1], x))
+                goes_on = callback(Status(done, *norms[-1], keeper.model()))
                 if isinstance(goes_on, (bool, np.bool_)) and not goes_on:
                     reason = Reason.CALLBACK
             if reason is None and done >= limit:
                 reason = Reason.NITER
             if reason is not None:
-                return step, norms, reason
+                return norms, reason
     raise AssertionError("a method stopped without a reason")
 
 
@@ -176,7 +188,7 @@ def _labeled_model(
 
 
 def _labeled_residual(
-    residual: Tree, operator: LinearOperator, origins: Mapping[str, Origin]
+    operator: LinearOperator, origins: Mapping[str, Origin], residual: Tree
 ) -> Any:
     """The residual, labeled as the data are, in the unit of the first block."""
     first = next(iter(origins.values()))

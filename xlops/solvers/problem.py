@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from xlops import engine
-from xlops.engine import Tree
+from xlops.engine import Shelf, Tree
 from xlops.errors import DataError
 from xlops.operator import LinearOperator
 from xlops.space import by_name
@@ -32,6 +32,8 @@ class Problem:
         Where to start, and where damping pulls to; zero unless given.
     preconditioner : LinearOperator, optional
         A positive operator near the inverse of what the method inverts.
+    shelf : Shelf, optional
+        Where all vectors lie on disk; in memory unless given.
     """
 
     operator: LinearOperator
@@ -40,16 +42,35 @@ class Problem:
     x0: Tree | None
     x_ref: Tree | None
     preconditioner: LinearOperator | None
+    shelf: Shelf | None = None
     _is_checked: bool = False
+
+    def __post_init__(self) -> None:
+        self.y = self.kept(self.y)
+
+    def kept(self, tree: Tree) -> Tree:
+        """A vector, on disk where vectors lie there.
+
+        So are those in the middle of an iteration: all of their chunks wait for a number.
+        """
+        return tree if self.shelf is None else self.shelf.put(tree)
+
+    def axpy_norm(self, a: Any, x: Tree, y: Tree, into: Tree) -> tuple[Tree, Any]:
+        """`engine.axpy_norm`, but that on disk the norm is taken of what lies there."""
+        result, norm = engine.axpy_norm(a, x, y, into)
+        if self.shelf is None:
+            return result, norm
+        result = self.kept(result)
+        return result, (result, result)
 
     def forward(self, x: Tree) -> Tree:
         """``A x``, laid out as y is."""
-        return engine.alike(self.operator._run(x, False), self.y)
+        return self.kept(engine.alike(self.operator._run(self.kept(x), False), self.y))
 
     def adjoint(self, r: Tree) -> Tree:
         """``Aᴴ r``, laid out as x is."""
-        result = self.operator._run(r, True)
-        return engine.alike(result, self.model)
+        result = self.operator._run(self.kept(r), True)
+        return self.kept(engine.alike(result, self.model))
 
     @functools.cached_property
     def model(self) -> Tree:
@@ -68,7 +89,8 @@ class Problem:
         given = self.y[row] if isinstance(self.y, dict) else self.y
         made = by_name(self.operator.domain)[name].sizes
         dims = placed(given.dims, by_name(self.operator.range)[row].sizes, made)
-        return model.ordered(dims)
+        model = model.ordered(dims)
+        return model if self.shelf is None else engine.regular(model)
 
     def start(self) -> tuple[Tree, Tree]:
         """The first model and its residual."""
@@ -83,6 +105,7 @@ class Problem:
             _ = self.model  # Aᴴ y is at hand
             s = self._first_adjoint
             del self._first_adjoint  # it is not needed again
+            s = self.kept(s)
         else:
             s = self.adjoint(r)
         return self.damped(s, x)
@@ -92,23 +115,27 @@ class Problem:
         if not self.damp:
             return s
         s = engine.axpy(-(self.damp**2), x, s)
-        if self.x_ref is None:
-            return s
-        return engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
+        if self.x_ref is not None:
+            s = engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
+        return self.kept(s)
 
     def precondition(self, s: Tree) -> Tree:
         """The preconditioner applied to a vector of the model's kind."""
         if self.preconditioner is None:
             return s
-        return engine.alike(self.preconditioner._run(s, False), self.model)
+        z = self.preconditioner._run(self.kept(s), False)
+        return self.kept(engine.alike(z, self.model))
 
     def persist(self, *values: Any) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
+        persist = engine.persist if self.shelf is None else self.shelf.compute
         if self._is_checked:
-            return engine.persist(*values)
+            return persist(*values)
         # The first time: NaN are counted, and what every iteration reads is kept.
         pull: Tree = {} if self.x_ref is None else self.x_ref
-        *results, pull, count = engine.persist(*values, pull, engine.count_nan(self.y))
+        if pull and self.shelf is not None:
+            pull = self.shelf.put(engine.alike(pull, self.model), pinned=True)
+        *results, pull, count = persist(*values, pull, engine.count_nan(self.y))
         if count:
             raise DataError(
                 f"the data have {int(count)} NaN, which a solver would spread over the "

@@ -51,7 +51,7 @@ def regularized_inversion(
         Where to start; zero unless given.
     **kwargs
         For the solver `cgls`: ``niter``, ``tol``, ``damp``, ``x_ref``,
-        ``preconditioner``, ``callback``, ``progress``.
+        ``preconditioner``, ``callback``, ``progress``, ``store``.
 
     Returns
     -------

@@ -34,7 +34,7 @@ def solve(
         The solver; ``"cg"`` for operators equal to their adjoint and positive.
     **kwargs
         For the solver: ``x0``, ``niter``, ``tol``, ``damp``, ``x_ref``,
-        ``preconditioner``, ``callback``, ``progress``.
+        ``preconditioner``, ``callback``, ``progress``, ``store``.
 
     Returns
     -------

@@ -1,0 +1,84 @@
+"""The last iterate of a solver, which outlives what goes wrong after it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from xlops import engine
+from xlops.engine import Shelf, Tree
+from xlops.errors import ClusterError
+
+__all__ = ["Keeper", "Label"]
+
+# Puts labels on a plain vector.
+Label: TypeAlias = Callable[[Tree], Any]
+
+
+class Keeper:
+    """Has the last iterate, in memory; a context manager around the iterations.
+
+    Parameters
+    ----------
+    label, label_residual : callable
+        Put labels on a model and on a residual.
+    who : str
+        The solver, for errors.
+
+    Attributes
+    ----------
+    shelf : Shelf or None
+        Where vectors lie on disk.
+    """
+
+    shelf: Shelf | None = None
+
+    def __init__(self, label: Label, label_residual: Label, who: str) -> None:
+        self._label, self._label_residual, self._who = label, label_residual, who
+        self._last: tuple[Tree, Tree] | None = None
+        self._iterations = -1
+
+    def take(self, x: Tree, residual: Tree) -> None:
+        """The next iterate."""
+        self._last = x, residual
+        self._iterations += 1
+
+    def model(self) -> Callable[[], Any]:
+        """What gives the last model with its labels, as it is now."""
+        assert self._last is not None
+        # The next iteration changes it in place.
+        return functools.partial(self._label, engine.copied(self._last[0]))
+
+    def results(self) -> tuple[Any, Any]:
+        """The last model and its residual, with their labels."""
+        assert self._last is not None
+        x, residual = self._last
+        return self._label(x), self._label_residual(residual)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Say what is left after a failure."""
+        if error is None:
+            return
+        lost, left = engine.loss(error), self._rescued()
+        if lost is not None:
+            when = f"after {max(self._iterations, 0)} iterations"
+            raise ClusterError(f"{self._who}: {lost}, {when}; {left}") from error
+        if self.shelf is not None:
+            error.add_note(f"({left})")
+
+    def _rescued(self) -> str:
+        """Save what can be saved; how to go on from there."""
+        return (
+            "its vectors are gone; solve again, with store=… if the last iterate should "
+            "be there when that happens"
+        )
