@@ -50,6 +50,9 @@ __all__ = ["Graphs", "Report"]
 MOST_WORK = 2.0
 # A larger part of a chunk than this travels as the whole chunk.
 LARGEST_CUT = 0.5
+# Strips at both ends of a chunk that are no larger parts of it come from one task, and
+# both neighbours get both: less than a task costs, and twice the bytes at most.
+THIN_CUT = 0.25
 # Partial results that one task adds up.
 ADDED_AT_ONCE = 8
 # Smaller chunks are worked on as one tile.
@@ -57,6 +60,8 @@ SMALL_CHUNK = 2**16
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 Index: TypeAlias = tuple[int, ...]
+# Of which source pieces are, where they start, and which ones of several they are.
+Layout: TypeAlias = Sequence[tuple[int, Index, int | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,20 +369,24 @@ class _Layer:
         self.plan_key = plan_key
         self._kinds: collections.Counter[str] = collections.Counter()
         self._readers: collections.Counter[Any] = collections.Counter()
+        self._pairs: dict[Any, dict[Any, int]] = {}
         self._scratches: dict[tuple[int, ...], int] = {}
         self._moved = 0
-        self._peak = 0
+        self._held: list[tuple[int, set[Any]]] = []  # bytes, and pairs of strips
 
     def report(self, split: frozenset[Hashable], how: str) -> Report:
         """What the layer adds to the graph."""
         first = self.sources[0].dims if self.sources else ()
+        pairs = {key: sum(pair.values()) for key, pair in self._pairs.items()}
+        strips = [sum(pairs[key] for key in keys) for _, keys in self._held]
+        tasks = zip(self._held, strips, strict=True)
         return Report(
             node=self.node,
             dims=first,
             pieces=math.prod(map(len, self.grids.values())),
             tasks=dict(self._kinds),
-            bytes_moved=self._moved,
-            peak_bytes=self._peak,
+            bytes_moved=self._moved + sum(strips),
+            peak_bytes=max((held + more for (held, _), more in tasks), default=0),
             split=split,
             how=how,
         )
@@ -488,7 +497,8 @@ class _Layer:
         layout, pieces, held = self._gathered(needed)
         made = volume(want, self.node.dims) * self.node.dtype.itemsize
         self._kinds[kind] += 1
-        self._peak = max(self._peak, held + made + self._scratch(want, part))
+        pairs = self._pairs.keys() & pieces
+        self._held.append((held + made + self._scratch(want, part), pairs))
         ranges = tuple((want[d].start, want[d].stop) for d in self.node.dims)
         self.tasks[key] = Task(
             key,
@@ -523,13 +533,15 @@ class _Layer:
         for (slot, index), found in chosen.items():
             grids = self._given[slot]
             for cuts, starts in found.items():
-                layout.append((slot, starts))
-                key = self._key(slot, index, cuts)
-                keys.append(key)
                 count = self.sources[slot].dtype.itemsize
                 for n, dim in enumerate(self.sources[slot].dims):
                     cut = None if cuts is None else cuts[n]
                     count *= grids[dim].chunks[index[n]] if cut is None else cut[1] - cut[0]
+                key, place = self._key(slot, index, cuts, count)
+                layout.append((slot, starts, place))
+                keys.append(key)
+                if place is not None:
+                    continue  # pairs are weighed when they are complete
                 held += count
                 self._readers[key] += 1
                 if cuts is not None or self._readers[key] > 1:
@@ -555,19 +567,46 @@ class _Layer:
             self._covers[key] = [_Part.of(grid, i, cut) for i, cut in grid.cover(extent)]
         return self._covers[key]
 
-    def _key(self, slot: int, index: Index, cuts: Any) -> Any:
-        """The key of a chunk, or of a slice of it, which is made where it is new."""
+    def _key(
+        self, slot: int, index: Index, cuts: Any, count: int
+    ) -> tuple[Any, int | None]:
+        """The key of a chunk, or of slices of it, which are made where they are new.
+
+        Slices from both ends of a chunk are one value; then comes which of them it is.
+        """
         from dask.task_spec import Task, TaskRef
 
-        whole = (self.arrays[slot].data.name, *index)
+        whole = TaskRef((self.arrays[slot].data.name, *index))
         if cuts is None:
-            return whole
-        tail = (":" if cut is None else f"{cut[0]}:{cut[1]}" for cut in cuts)
-        key = (f"{self.name}-strip-{slot}", *index, *tail)
+            return whole.key, None
+        name = f"{self.name}-strip-{slot}"
+        axis = self._thin_along(slot, index, cuts)
+        if axis is not None:
+            key: Any = (name, *index, axis)
+            pair = self._pairs.setdefault(key, {})
+            at_start = [known[axis][0] == 0 for known in pair]
+            if cuts in pair or (cuts[axis][0] == 0) not in at_start:
+                pair[cuts] = count
+                self._kinds["strips"] += key not in self.tasks
+                self.tasks[key] = Task(key, _strips, whole, tuple(pair))
+                return key, list(pair).index(cuts)
+        key = (name, *index, *(":" if c is None else f"{c[0]}:{c[1]}" for c in cuts))
         if key not in self.tasks:
             self._kinds["strips"] += 1
-            self.tasks[key] = Task(key, _strip, TaskRef(whole), cuts)
-        return key
+            self.tasks[key] = Task(key, _strip, whole, cuts)
+        return key, None
+
+    def _thin_along(self, slot: int, index: Index, cuts: Any) -> int | None:
+        """The only axis along which a slice is cut, if it is a thin one from an end."""
+        axes = [axis for axis, cut in enumerate(cuts) if cut is not None]
+        if len(axes) != 1:
+            return None
+        (axis,) = axes
+        dim = self.sources[slot].dims[axis]
+        size = self._given[slot][dim].chunks[index[axis]]
+        low, high = cuts[axis]
+        at_end = low == 0 or high == size
+        return axis if at_end and high - low <= THIN_CUT * size else None
 
 
 def _size(node: Node) -> Callable[[Window], int]:
@@ -623,7 +662,7 @@ def _named(node: Node) -> str:
 def _piece(
     node: Node,
     ranges: Ranges,
-    layout: Sequence[tuple[int, Index]],
+    layout: Layout,
     part: Sequence[tuple[Hashable, int, int]] | None,
     *arrays: NDArray,
 ) -> NDArray:
@@ -645,7 +684,7 @@ def _piece(
 def _total(
     node: Node,
     ranges: Ranges,
-    layout: Sequence[tuple[int, Index]],
+    layout: Layout,
     part: Sequence[tuple[Hashable, int, int]],
     *arrays: NDArray,
 ) -> NDArray:
@@ -669,14 +708,15 @@ def _window(node: Node, ranges: Ranges) -> dict[Hashable, slice]:
 
 def _readers(
     node: Node,
-    layout: Sequence[tuple[int, Index]],
-    arrays: Sequence[NDArray],
+    layout: Layout,
+    arrays: Sequence[Any],
 ) -> Readers:
     sources = node.sources  # in the order in which the layer has them
     pieces: dict[Source, list[Piece]] = {}
-    for (slot, starts), array in zip(layout, arrays, strict=True):
+    for (slot, starts, place), array in zip(layout, arrays, strict=True):
         source = sources[slot]
-        piece = Piece(np.asarray(array), source.dims, starts)
+        data = np.asarray(array if place is None else array[place])
+        piece = Piece(data, source.dims, starts)
         pieces.setdefault(source, []).append(piece)
     return {
         source: found[0] if len(found) == 1 else Pieces(found)
@@ -731,6 +771,11 @@ def _strip(chunk: NDArray, cuts: Sequence[tuple[int, int] | None]) -> NDArray:
     """A part of a chunk as an array of its own, so that the chunk need not travel."""
     index = tuple(slice(None) if cut is None else slice(*cut) for cut in cuts)
     return np.ascontiguousarray(chunk[index])
+
+
+def _strips(chunk: NDArray, parts: Sequence[Any]) -> tuple[NDArray, ...]:
+    """Several parts of a chunk."""
+    return tuple(_strip(chunk, cuts) for cuts in parts)
 
 
 def _added(first: NDArray, *others: NDArray) -> NDArray:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from xlops.engine import threads
 from xlops.engine.lazy import chunkwise, in_chunks, is_lazy
+from xlops.engine.together import Both, is_on_board, on_board, rides
 from xlops.windows.pieces import Array, NDArray, floating, of_kind
 
 __all__ = ["Tree"]
 
 Tree: TypeAlias = Array | dict[str, Array]
+
+
+class Product(NamedTuple):
+    """A scalar product Re⟨x, y⟩ that is still to be made: by `dots`, with others."""
+
+    x: Tree
+    y: Tree
+
 
 # Shorter vectors are not worth a thread.
 SMALL_BYTES = 2**19
@@ -35,13 +45,17 @@ def leaves(tree: Tree) -> list[Array]:
     return list(tree.values()) if isinstance(tree, dict) else [tree]
 
 
-def paired(function: Callable[[Array, Array], Array], first: Tree, second: Tree) -> Tree:
-    """A function of the arrays of two vectors, block by block; dims as in `first`."""
+def _data(*trees: Tree) -> list[Any]:
+    return [array.data for tree in trees for array in leaves(tree)]
+
+
+def paired(function: Callable[..., Array], first: Tree, *others: Tree) -> Tree:
+    """A function of the arrays of several vectors, block by block."""
     if isinstance(first, dict):
-        assert isinstance(second, dict)
-        return {name: function(a, second[name]) for name, a in first.items()}
-    assert not isinstance(second, dict)
-    return function(first, second)
+        blocks = [other for other in others if isinstance(other, dict)]
+        assert len(blocks) == len(others)
+        return {n: function(a, *(other[n] for other in blocks)) for n, a in first.items()}
+    return function(first, *others)
 
 
 def scaled(a: Any, x: Array) -> Array:
@@ -62,10 +76,13 @@ def axpy(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> Tree:
 
 
 def axpy_norm(a: Any, x: Tree, y: Tree, into: Tree | None = None) -> tuple[Tree, Any]:
-    """``y + a x`` and its squared norm, on NumPy in one pass; `into` as for `axpy`."""
-    if any(is_lazy(v.data) for v in (*leaves(x), *leaves(y))) or is_lazy(a):
+    """``y + a x`` and its squared norm, for `dots`; `into` as for `axpy`.
+
+    On NumPy both come out of one pass, and the norm is a number.
+    """
+    if _lazy(a, *_data(x, y)):
         result = paired(lambda v, u: _lazy_axpy(a, u.ordered(v.dims), v), y, x)
-        return result, dot(result, result)
+        return result, Product(result, result)
     norms: list[float] = []
     targets = iter([None] * len(leaves(y)) if into is None else leaves(into))
 
@@ -84,6 +101,37 @@ def _lazy_axpy(a: Any, x: Array, y: Array) -> Array:
     if not any(map(is_lazy, pair)):  # blocks of a vector may be of both kinds
         pair = [in_chunks(data, tuple((n,) for n in data.shape)) for data in pair]
     return Array(chunkwise(_new_axpy, pair, a, dtype=y.data.dtype), y.dims)
+
+
+def advance(x: Tree, p: Tree, z: Tree, a: Any, b: Any) -> tuple[Tree, Tree]:
+    """``x + a p`` and ``z + b p``, reading p once; `a` and `b` may be lazy numbers.
+
+    On NumPy results are in the memory of x and p. On Dask one task per chunk makes both:
+    the first one travels with the second, and is taken out of it where it is asked for.
+    """
+    if _lazy(a, b, *_data(x, p, z)):
+        second = paired(functools.partial(_lazy_advance, a, b), x, p, z)
+        return paired(_on_board, second, x), second
+    for group in zip(leaves(x), leaves(p), leaves(z), strict=True):
+        dims, arrays = group[0].dims, [array.data for array in group]
+        if any(array.dims != dims for array in group) or not _are_flat(*arrays):
+            return axpy(a, p, x, into=x), axpy(b, p, z, into=p)
+    for group in zip(leaves(x), leaves(p), leaves(z), strict=True):
+        _advance(a, b, *(array.data for array in group))
+    return x, p
+
+
+def _lazy_advance(a: Any, b: Any, x: Array, p: Array, z: Array) -> Array:
+    given = [z.data, p.ordered(z.dims).data, x.ordered(z.dims).data]
+    if rides(given[2], given[1]) and getattr(z.data, "chunks", None) == given[1].chunks:
+        del given[2]
+    if not any(map(is_lazy, given)):
+        given = [in_chunks(data, tuple((n,) for n in data.shape)) for data in given]
+    return Array(chunkwise(_new_advance, given, a, b, dtype=z.data.dtype), z.dims)
+
+
+def _on_board(carrier: Array, x: Array) -> Array:
+    return Array(on_board(carrier.data, x.data.dtype), carrier.dims)
 
 
 def copied(tree: Tree) -> Tree:
@@ -118,38 +166,69 @@ def _new_axpy(y: NDArray, x: NDArray, a: Any) -> NDArray:
     return out
 
 
+def _new_advance(z: NDArray, p: NDArray | Both, *others: Any) -> Both:
+    """One chunk of both results; x comes third unless p has it on board."""
+    *first, a, b = others
+    x = first[0] if first else p.passenger  # type: ignore[union-attr]
+    x, p, z = np.asarray(x), np.asarray(p), np.asarray(z)
+    a, b = np.asarray(a).item(), np.asarray(b).item()
+    if not _are_flat(x, p, z):
+        return Both(_new_axpy(z, p, b), _new_axpy(x, p, a))
+    out = np.empty_like(x), np.empty_like(z)
+    _advance(a, b, x, p, z, out, threaded=False)
+    return Both(out[1], out[0])
+
+
+def _advance(
+    a: float,
+    b: float,
+    x: NDArray,
+    p: NDArray,
+    z: NDArray,
+    out: tuple[NDArray, ...] = (),
+    threaded: bool = True,
+) -> None:
+    from xlops.kernels import vectors
+
+    _in_blocks(functools.partial(vectors.advance, a, b), (x, p, z, *out), threaded)
+
+
 def _axpy(a: complex, x: NDArray, y: NDArray, out: NDArray, threaded: bool = True) -> float:
     """Fill out with y + a x; its squared norm."""
     from xlops.kernels import vectors
 
-    if not (x.dtype == y.dtype == out.dtype and _is_flat(x, y, out)):
+    if not _are_flat(x, y, out):
         np.add(y, _scale(x, a), out=out, casting="same_kind")
         return _real_dot(out, out, threaded)
-    return _in_blocks(functools.partial(vectors.axpy, a), (x, y, out), threaded=threaded)
+    return float(sum(_in_blocks(functools.partial(vectors.axpy, a), (x, y, out), threaded)))
 
 
-def _is_flat(*arrays: NDArray) -> bool:
-    return all(a.flags.c_contiguous and a.dtype.kind in "fc" for a in arrays)
+def _are_flat(*arrays: NDArray) -> bool:
+    """Whether arrays are of one dtype, and their samples in a row."""
+    dtype = arrays[0].dtype
+    return dtype.kind in "fc" and all(
+        array.dtype == dtype and array.flags.c_contiguous for array in arrays
+    )
 
 
 def _in_blocks(
-    function: Callable[..., float], arrays: Sequence[NDArray], threaded: bool
-) -> float:
-    """The sum of what a function of blocks of flat arrays gives, on threads."""
+    function: Callable[..., Any], arrays: Sequence[NDArray], threaded: bool
+) -> list[Any]:
+    """What a function of blocks of flat arrays gives, block by block, on threads."""
     flat = [array.reshape(-1) for array in arrays]
     workers = threads.count() if threaded and arrays[0].nbytes > SMALL_BYTES else 1
     if workers == 1:
-        return function(*flat)
+        return [function(*flat)]
     size = -(-flat[0].size // workers)
     blocks = [[a[i : i + size] for a in flat] for i in range(0, flat[0].size, size)]
-    parts = [0.0] * len(blocks)
+    parts = [None] * len(blocks)
 
     def work(left: Iterator[tuple[int, list[NDArray]]]) -> None:
         for i, block in left:
             parts[i] = function(*block)
 
     threads.shared(work, enumerate(blocks), workers)
-    return sum(parts)
+    return parts
 
 
 def _with_scalar(dtype: np.dtype[Any], scalar: np.dtype[Any]) -> np.dtype[Any]:
@@ -159,59 +238,111 @@ def _with_scalar(dtype: np.dtype[Any], scalar: np.dtype[Any]) -> np.dtype[Any]:
 
 def dot(x: Tree, y: Tree) -> Any:
     """Re⟨x, y⟩ over all blocks; a lazy number where one of them is lazy."""
-    second = paired(lambda a, b: b.ordered(a.dims), x, y)
-    pairs = list(zip(leaves(x), leaves(second), strict=True))
-    lazy = [(a.data, b.data) for a, b in pairs if is_lazy(a.data) or is_lazy(b.data)]
-    here = [(a.data, b.data) for a, b in pairs if not (is_lazy(a.data) or is_lazy(b.data))]
-    known = float(sum(_real_dot(a, b) for a, b in here))
-    if not lazy:
-        return known
-    return _lazy_dot(lazy) + known if here else _lazy_dot(lazy)
+    return dots((x, y))[0]
 
 
-def _lazy_dot(pairs: Sequence[tuple[Any, Any]]) -> Any:
-    """One task per chunk, and a tree of sums."""
+def dots(*products: Product | tuple[Tree, Tree] | float) -> tuple[Any, ...]:
+    """Re⟨x, y⟩ of several pairs of vectors, as `dot`; numbers are passed on.
+
+    On Dask the chunks that stand in one place share a task: products that are wanted at
+    the same time cost no more tasks than one of them.
+    """
+    pairs = {
+        _names(*product): [
+            (a.data, b.ordered(a.dims).data)
+            for a, b in zip(leaves(product[0]), leaves(product[1]), strict=True)
+        ]
+        for product in products
+        if isinstance(product, tuple)
+    }
+    numbers: dict[Any, Any] = {
+        key: float(sum(_real_dot(a, b) for a, b in both if not _lazy(a, b)))
+        for key, both in pairs.items()
+    }
+    lazy = {key: [pair for pair in both if _lazy(*pair)] for key, both in pairs.items()}
+    lazy = {key: both for key, both in lazy.items() if both}
+    if lazy:
+        numbers |= _lazy_dots(lazy, numbers)
+    return tuple(
+        numbers[_names(*product)] if isinstance(product, tuple) else product
+        for product in products
+    )
+
+
+def _names(x: Tree, y: Tree) -> Any:
+    """The same for the same vectors."""
+    return tuple(
+        (getattr(v.data, "name", id(v.data)), v.dims) for v in leaves(x) + leaves(y)
+    )
+
+
+def _lazy(*arrays: Any) -> bool:
+    return any(map(is_lazy, arrays))
+
+
+def _lazy_dots(products: dict[Any, list[tuple[Any, Any]]], known: dict[Any, float]) -> Any:
+    """One task per chunk, a tree of sums, and one task for each of the numbers."""
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
     from dask.task_spec import List, Task, TaskRef
     from dask.tokenize import tokenize
 
-    # Blocks that are chunked alike are summed up together.
-    alike: dict[Any, list[Any]] = {}
-    for a, b in pairs:
-        chunks = a.chunks if is_lazy(a) else b.chunks
-        both = [in_chunks(a, chunks), in_chunks(b, chunks)]
-        alike.setdefault(chunks, []).extend(both)
-    sources = [array for arrays in alike.values() for array in arrays]
-    name = f"dot-{tokenize([array.name for array in sources])}"
+    # Arrays with chunks in the same places are summed up together.
+    alike: dict[Any, list[list[Any]]] = {}
+    for number, pairs in enumerate(products.values()):
+        for a, b in pairs:
+            chunks = a.chunks if is_lazy(a) else b.chunks
+            both = [in_chunks(a, chunks), in_chunks(b, chunks)]
+            places = alike.setdefault(both[0].numblocks, [[] for _ in products])
+            places[number].extend(both)
+    groups = list(alike.values())
+    sources = [array for group in groups for arrays in group for array in arrays]
+    counts = [[len(arrays) // 2 for arrays in group] for group in groups]
+    name = f"dot-{tokenize([array.name for array in sources], counts)}"
     tasks: dict[Any, Any] = {}
     parts: list[Any] = []
-    for number, arrays in enumerate(alike.values()):
-        for index in itertools.product(*map(range, arrays[0].numblocks)):
-            key = (f"{name}-part", number, *index)
+    for at, (blocks, group) in enumerate(alike.items()):
+        arrays = [array for part in group for array in part]
+        for index in itertools.product(*map(range, blocks)):
+            key = (f"{name}-part", at, *index)
             pieces = (TaskRef((array.name, *index)) for array in arrays)
-            tasks[key] = Task(key, _partial_dot, *pieces)
+            tasks[key] = Task(key, _partial_dots, counts[at], *pieces)
             parts.append(key)
     level = 0
     while len(parts) > ADDED_AT_ONCE:
         level += 1
-        groups = [parts[i : i + ADDED_AT_ONCE] for i in range(0, len(parts), ADDED_AT_ONCE)]
-        parts = [(f"{name}-sum", level, i) for i in range(len(groups))]
-        for key, group in zip(parts, groups, strict=True):
-            tasks[key] = Task(key, sum, List(*map(TaskRef, group)))
-    tasks[(name,)] = Task((name,), _summed, List(*map(TaskRef, parts)))
+        starts = range(0, len(parts), ADDED_AT_ONCE)
+        sums = [List(*map(TaskRef, parts[i : i + ADDED_AT_ONCE])) for i in starts]
+        parts = [(f"{name}-sum", level, i) for i in range(len(sums))]
+        tasks |= {k: Task(k, _added, terms) for k, terms in zip(parts, sums, strict=True)}
     graph = HighLevelGraph.from_collections(name, tasks, sources)
-    return da.Array(graph, name, (), dtype=np.float64)
+    result = {}
+    for number, key in enumerate(products):
+        own = f"{name}-{number}"
+        terms = List(*map(TaskRef, parts))
+        layer: dict[Any, Any] = {(own,): Task((own,), _total, terms, number, known[key])}
+        whole = HighLevelGraph(
+            {**graph.layers, own: layer}, {**graph.dependencies, own: {name}}
+        )
+        result[key] = da.Array(whole, own, (), dtype=np.float64)
+    return result
 
 
-def _partial_dot(*arrays: NDArray) -> float:
-    """Σ Re⟨x, y⟩ of arrays that come as x, y, x, y, and so on."""
-    pairs = zip(arrays[::2], arrays[1::2], strict=True)
-    return sum(_real_dot(np.asarray(x), np.asarray(y), threaded=False) for x, y in pairs)
+def _partial_dots(counts: Sequence[int], *arrays: Any) -> tuple[float, ...]:
+    """Sums of as many Re⟨x, y⟩ as `counts` says, of arrays that come as x, y, x, y."""
+    plain = map(np.asarray, arrays)
+    return tuple(
+        sum(_real_dot(next(plain), next(plain), threaded=False) for _ in range(count))
+        for count in counts
+    )
 
 
-def _summed(parts: Sequence[float]) -> Any:
-    return np.float64(sum(parts))
+def _added(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(map(sum, zip(*parts, strict=True)))
+
+
+def _total(parts: Sequence[tuple[float, ...]], number: int, known: float) -> Any:
+    return np.float64(sum(part[number] for part in parts) + known)
 
 
 def _real_dot(x: NDArray, y: NDArray, threaded: bool = True) -> float:
@@ -220,7 +351,7 @@ def _real_dot(x: NDArray, y: NDArray, threaded: bool = True) -> float:
 
     dtype = np.result_type(floating(x.dtype), floating(y.dtype))
     x, y = (np.ascontiguousarray(a, dtype=dtype) for a in (x, y))
-    return _in_blocks(vectors.dot, (x, y), threaded)
+    return float(sum(_in_blocks(vectors.dot, (x, y), threaded)))
 
 
 def shares_memory(array: Array, tree: Tree) -> bool:
@@ -306,22 +437,22 @@ def count_nan(tree: Tree) -> Any:
 def persist(*values: Any) -> tuple[Any, ...]:
     """Compute what is lazy, all in one submission, and keep it where it was computed.
 
-    Vectors come back as vectors, numbers as floats.
+    Vectors come back as vectors, numbers as floats. What travels with another of these
+    vectors stays on board.
     """
-    arrays = [
-        data
-        for value in values
-        for data in ([a.data for a in leaves(value)] if _is_tree(value) else [value])
-    ]
-    lazy = [data for data in arrays if is_lazy(data)]
-    if not lazy:
+    lazy = [data for data in _data(*filter(_is_tree, values)) if is_lazy(data)]
+    numbers = [value for value in values if is_lazy(value)]
+    carriers = {id(data): other for data in lazy for other in lazy if rides(data, other)}
+    own = [data for data in (*lazy, *numbers) if id(data) not in carriers]
+    if not own:
         return values
-    from dask.base import compute
     from dask.base import persist as persisted
 
-    done = dict(zip(map(id, lazy), persisted(*lazy), strict=True))
-    numbers = [value for value in values if is_lazy(value)]
-    fetched = compute(*(done[id(number)] for number in numbers))
+    done = dict(zip(map(id, own), persisted(*own), strict=True))
+    for data in lazy:
+        if id(data) in carriers:
+            done[id(data)] = on_board(done[id(carriers[id(data)])], data.dtype)
+    fetched = _fetched([done[id(number)] for number in numbers])
     floats = {id(n): float(f) for n, f in zip(numbers, fetched, strict=True)}
 
     def finished(value: Any) -> Any:
@@ -330,6 +461,31 @@ def persist(*values: Any) -> tuple[Any, ...]:
         return floats.get(id(value), value)
 
     return tuple(finished(value) for value in values)
+
+
+def _fetched(numbers: Sequence[Any]) -> Sequence[Any]:
+    """Persisted numbers: nothing is submitted for them."""
+    distributed = sys.modules.get("distributed")
+    futures = [] if distributed is None else distributed.futures_of(list(numbers))
+    if futures:
+        # Each number is one future.
+        of = {future.key: future for future in futures}
+        order = [of[number.__dask_keys__()[0]] for number in numbers]
+        return list(futures[0].client.gather(order))
+    from dask.base import compute
+
+    return list(compute(*numbers, scheduler="sync"))
+
+
+def settled(tree: Tree) -> Tree:
+    """A vector whose chunks are arrays of their own; see `advance`."""
+    chosen = {id(data): data for data in _data(tree) if is_lazy(data) and is_on_board(data)}
+    if not chosen:
+        return tree
+    from dask.base import persist as persisted
+
+    done = dict(zip(chosen, persisted(*chosen.values()), strict=True))
+    return transform(lambda a: Array(done.get(id(a.data), a.data), a.dims), tree)
 
 
 def _is_tree(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Vector updates of solvers, each with its scalar product in one pass over memory."""
+"""Vector updates of solvers, each in one pass over memory, mostly with its norm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["axpy", "dot"]
+__all__ = ["advance", "axpy", "dot"]
 
 
 def axpy(
@@ -66,6 +66,42 @@ def axpy(
     return float(_compiled(_axpy, target.dtype)(real, *sources, target))
 
 
+def advance(
+    a: float,
+    b: float,
+    x: npt.NDArray[Any],
+    p: npt.NDArray[Any],
+    z: npt.NDArray[Any],
+    *out: npt.NDArray[Any],
+) -> None:
+    """Make x + a p and z + b p, reading p once.
+
+    Parameters
+    ----------
+    a, b : float
+        How far to go, and how much of the old direction stays in the new one.
+    x, p, z : ndarray
+        C-contiguous, of one shape and one dtype: float or complex; in memory of their own.
+    *out : ndarray
+        Where both results go, in memory of their own; into x and p unless given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xlops.kernels.vectors import advance
+    >>> x, p, z = np.array([1.0]), np.array([10.0]), np.array([100.0])
+    >>> advance(2.0, 3.0, x, p, z)
+    >>> x, p
+    (array([21.]), array([130.]))
+    """
+    arrays = (x, p, z, *out)
+    if len({(array.dtype, array.shape) for array in arrays}) > 1:
+        raise TypeError(f"vectors differ: {[(a.dtype, a.shape) for a in arrays]}")
+    flat = [_floats(array) for array in arrays]
+    loop = _new_advance if out else _advance
+    _compiled(loop, flat[0].dtype)(a, b, *flat)
+
+
 def dot(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
     """The real part of the scalar product, summed in double precision.
 
@@ -101,25 +137,44 @@ def _address(array: npt.NDArray[Any]) -> int:
 
 
 @functools.cache
-def _compiled(loop: Callable[..., float], real: np.dtype[Any]) -> Callable[..., float]:
+def _compiled(loop: Callable[..., Any], real: np.dtype[Any]) -> Callable[..., Any]:
     number = numba.from_dtype(real)
     read = numba.types.Array(number, 1, "C", readonly=True)
+    write = number[::1]
     arguments = {
+        _advance: [numba.float64, numba.float64, write, write, read],
+        _new_advance: [numba.float64, numba.float64, read, read, read, write, write],
         _dot: [read, read],
-        _axpy: [numba.float64, read, read, number[::1]],
-        _scale_add: [numba.float64, numba.float64, read, number[::1]],
-        _scale: [numba.float64, number[::1]],
-        _complex_axpy: [numba.float64, numba.float64, read, read, number[::1]],
+        _axpy: [numba.float64, read, read, write],
+        _scale_add: [numba.float64, numba.float64, read, write],
+        _scale: [numba.float64, write],
+        _complex_axpy: [numba.float64, numba.float64, read, read, write],
     }[loop]
     # Sums may be taken in another order, so that they vectorise.
+    result = numba.void if loop in (_advance, _new_advance) else numba.float64
     decorate = numba.njit(
-        numba.float64(*arguments),
+        result(*arguments),
         nogil=True,
         cache=True,
         fastmath={"contract", "reassoc"},
     )
-    compiled: Callable[..., float] = decorate(loop)
+    compiled: Callable[..., Any] = decorate(loop)
     return compiled
+
+
+def _advance(a, b, x, p, z):  # type: ignore[no-untyped-def]
+    a, b = x.dtype.type(a), x.dtype.type(b)
+    for k in range(len(x)):
+        value = p[k]
+        x[k] += a * value
+        p[k] = z[k] + b * value
+
+
+def _new_advance(a, b, x, p, z, new_x, new_p):  # type: ignore[no-untyped-def]
+    a, b = x.dtype.type(a), x.dtype.type(b)
+    for k in range(len(x)):
+        new_x[k] = x[k] + a * p[k]
+        new_p[k] = z[k] + b * p[k]
 
 
 def _dot(x, y):  # type: ignore[no-untyped-def]

@@ -122,15 +122,8 @@ def _steps(problem: Problem) -> Iterator[Step]:
     r = problem.damped(residual, x)
     z = problem.precondition(r)
     p = engine.copied(z)
-    x, residual, r, p, gamma, ss, rr = problem.persist(
-        x,
-        residual,
-        r,
-        p,
-        engine.dot(r, z),
-        engine.dot(r, r),
-        engine.dot(residual, residual),
-    )
+    gamma, ss, rr = engine.dots((r, z), (r, r), (residual, residual))
+    x, residual, r, p, gamma, ss, rr = problem.persist(x, residual, r, p, gamma, ss, rr)
     step = Step(x, residual, math.sqrt(rr), math.sqrt(ss))
     yield step
     while gamma >= 0:
@@ -140,15 +133,15 @@ def _steps(problem: Problem) -> Iterator[Step]:
         if engine.is_known(delta) and not delta > 0:
             break
         alpha = engine.ratio(gamma, delta)
-        x = engine.axpy(alpha, p, x, into=x)
         r, ss = engine.axpy_norm(-alpha, damped, r, into=r)
         if problem.damp:
             residual, rr = engine.axpy_norm(-alpha, q, residual, into=residual)
         else:
             residual, rr = r, ss
         z = problem.precondition(r)
-        new = ss if z is r else engine.dot(r, z)
-        p = engine.axpy(engine.ratio(new, gamma), p, z, into=p)
+        new = ss if z is r else (r, z)
+        ss, rr, new = engine.dots(ss, rr, new)
+        x, p = engine.advance(x, p, z, alpha, engine.ratio(new, gamma))
         x, residual, r, p, gamma, delta, ss, rr = problem.persist(
             x, residual, r, p, new, delta, ss, rr
         )

@@ -108,26 +108,31 @@ def _steps(problem: Problem) -> Iterator[Step]:
     s = problem.gradient(x, r)
     r = engine.copied(r)  # the data stay as they are
     p = z = problem.precondition(s)
-    x, r, p, gamma, rr, ss = problem.persist(
-        x, r, p, engine.dot(s, z), engine.dot(r, r), engine.dot(s, s)
-    )
+    gamma, rr, ss = engine.dots((s, z), (r, r), (s, s))
+    x, r, p, gamma, rr, ss = problem.persist(x, r, p, gamma, rr, ss)
     step = Step(x, r, math.sqrt(rr), math.sqrt(ss))
     yield step
     while gamma >= 0:
         q = problem.forward(p)
-        delta = engine.dot(q, q)
         if problem.damp:
-            delta = delta + problem.damp**2 * engine.dot(p, p)
+            qq, pp = engine.dots((q, q), (p, p))
+            delta = qq + problem.damp**2 * pp
+        else:
+            delta = engine.dot(q, q)
         if engine.is_known(delta) and not delta > 0:
             break
         alpha = engine.ratio(gamma, delta)
-        x = engine.axpy(alpha, p, x, into=x)
         r, rr = engine.axpy_norm(-alpha, q, r, into=r)
+        if problem.damp:  # the gradient pulls at the new model
+            x = engine.axpy(alpha, p, x, into=x)
         s = problem.gradient(x, r)
         z = problem.precondition(s)
-        ss = engine.dot(s, s)
-        new = ss if z is s else engine.dot(s, z)
-        p = engine.axpy(engine.ratio(new, gamma), p, z, into=p)
+        rr, ss, new = engine.dots(rr, (s, s), (s, z))
+        beta = engine.ratio(new, gamma)
+        if problem.damp:
+            p = engine.axpy(beta, p, z, into=p)
+        else:
+            x, p = engine.advance(x, p, z, alpha, beta)
         x, r, p, gamma, delta, rr, ss = problem.persist(x, r, p, new, delta, rr, ss)
         if not delta > 0:
             break

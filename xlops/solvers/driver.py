@@ -91,7 +91,9 @@ def run(
         operator, y_tree, damping(damp, operator, name), start, pull, preconditioner
     )
 
-    label = functools.partial(_labeled_model, operator, origins, y_tree)
+    def label(x: Tree) -> Any:
+        return _labeled_model(operator, origins, y_tree, engine.settled(x))
+
     step, steps, reason = _iterate(
         method(problem), label, limit, tol, callback, progress, name
     )
