@@ -234,6 +234,54 @@ def fredholm(dtype: str) -> Comparison:
     )
 
 
+def spread(interp: bool, free: bool = False) -> Comparison:
+    """Along hyperbolas that all lie on the axis, which is as PyLops needs it.
+
+    Without a table, PyLops calls a function for every sample of the model.
+    """
+    sizes = {"x0": 50, "t0": 50} if free else {"x0": 200, "t0": 200}
+    nx, nt = 300, 800
+    time = xr.DataArray(np.zeros(nt), dims="t")
+    x = xr.DataArray(np.zeros(nx), {"x": np.linspace(0, 200, nx)}, "x").x
+
+    def curve(x0: Any, t0: Any, x: Any) -> Any:
+        return np.sqrt((2 * t0) ** 2 + (3 * (x - x0)) ** 2)
+
+    def own(d: xr.DataArray, w: Any) -> Any:
+        if free:
+            return xl.Spread(curve, time, domain=(d.x0, d.t0), range=x, interp=interp)
+        table = curve(d.x0, d.t0, x).transpose("x0", "t0", "x").drop_attrs()
+        table = table if interp else np.floor(table)
+        return xl.Spread(table, time, positions="indices", interp=interp)
+
+    def row(x0: int, t0: int) -> Any:
+        at = curve(float(x0), float(t0), x.values)
+        low = at.astype(int)
+        return (low, at - low) if interp else low
+
+    def other(d: xr.DataArray, w: Any) -> Any:
+        dims = d.shape, (nx, nt)
+        if free:
+            return pylops.Spread(*dims, fh=row, interp=interp)
+        rows = [row(*at) for at in np.ndindex(d.shape)]
+        shape = (*d.shape, nx)
+        given = {"engine": "numba", "interp": interp}
+        if interp:
+            low, far = (np.array(part).reshape(shape) for part in zip(*rows, strict=True))
+            return pylops.Spread(*dims, low, far, **given)
+        return pylops.Spread(*dims, np.array(rows).reshape(shape), **given)
+
+    how = "interpolated" if interp else "nearest"
+    how += ", by a function" if free else ""
+    return on_numpy(
+        f"Spread {'×'.join(map(str, sizes.values()))} to {nx}×{nt}, {how}",
+        sizes,
+        own,
+        {"PyLops" if free else "PyLops (numba)": other},
+        {"PyLops": 1, "PyLops (numba)": 1},
+    )
+
+
 def matrix(columns: int) -> Comparison:
     extra = {"column": columns} if columns > 1 else {}
     return on_numpy(
@@ -315,6 +363,9 @@ ON_NUMPY = [
     fredholm("complex128"),
     matrix(1),
     matrix(64),
+    spread(interp=False),
+    spread(interp=True),
+    spread(interp=True, free=True),
     on_numpy(
         "Diagonal",
         FLAT,

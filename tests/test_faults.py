@@ -167,6 +167,20 @@ def test_columns_are_a_dim_that_passes_through(d):
     np.testing.assert_array_equal(A.bind(d.time).matmat(flat), P.matmat(flat))
 
 
+def test_operators_of_pylops_join_in_on_dask(d):
+    A, P = xl.Diagonal(d[0]), pylops.FirstDerivative(12, sampling=0.5)
+    matrix = pylops.FirstDerivative(12, sampling=0.5).todense()
+    expected = d.values @ matrix.T * d[0].values
+    for chunks in ({"offset": 1}, {"offset": 3, "time": 5}):
+        y = (A @ P) @ d.chunk(chunks)
+        assert dask.is_dask_collection(y)
+        np.testing.assert_allclose(y.values, expected, rtol=0, atol=1e-12)
+        z = (A + P) @ d.chunk(chunks)
+        np.testing.assert_allclose(
+            z.values, d.values * d[0].values + d.values @ matrix.T, rtol=0, atol=1e-12
+        )
+
+
 # --- checks before any work -----------------------------------------------------------
 
 

@@ -460,6 +460,21 @@ def test_integers_and_booleans(entry):
                 assert done.copy(data=y.values).identical(y)
 
 
+@pytest.mark.parametrize("entry", ELEMENTARY, ids=str)
+def test_complex_values_are_two_real_ones(entry):
+    """Real and imaginary part each for itself, in the precision that came in."""
+    for A, x in both_ways(entry):
+        if not A.clinear:
+            continue
+        for real, pair in (("float32", "complex64"), ("float64", "complex128")):
+            z = filled(x, pair, 5)
+            expected = A @ z.real.astype(real) + 1j * (A @ z.imag.astype(real))
+            for given in (z, z.chunk(2)):
+                y = (A @ given).compute(scheduler="sync")
+                assert y.dtype == expected.dtype == pair
+                assert_near(y, expected.transpose(*y.dims))
+
+
 @every_operator
 def test_any_memory(entry):
     """Byte order, strides and read-only flags of the data make no difference."""

@@ -655,6 +655,24 @@ def test_explain():
     assert row.windows == {"x0": "whole", "t0": "whole"}
 
 
+def test_small_chunks_come_several_at_once():
+    """A partial result is as large as a chunk of the data: there are not more than help."""
+    m = labeled(("x0", "t0")).chunk(1)
+    table = indices(whole=False)
+    S = xl.Spread(table, samples(), interp=True)
+    (row,) = S.explain(m).rows
+    assert row.tasks == {"partial results": 5, "sums": 1}  # one for each x0
+    agree(S @ m, written_out(table.values, m.values, True))
+    T = xl.Spread(table.chunk(x=1), samples(), interp=True)
+    (row,) = T.explain(m).rows
+    assert row.tasks["partial results"] == NX * 5
+    agree(T @ m, written_out(table.values, m.values, True))
+    back = labeled(("x", "t")).drop_vars("t").chunk(1)
+    (row,) = S.H.explain(back).rows
+    assert row.tasks["partial results"] == 6
+    agree(S.H @ back, (S.H @ back.compute()).values)
+
+
 # --- what it does not do --------------------------------------------------------------
 
 

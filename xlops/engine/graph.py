@@ -56,6 +56,8 @@ LARGEST_CUT = 0.5
 THIN_CUT = 0.25
 # Partial results that one task adds up.
 ADDED_AT_ONCE = 8
+# Tasks that there are at least where partial results are made of several chunks.
+LEAST_TASKS = 8
 # Smaller chunks are worked on as one tile.
 SMALL_CHUNK = 2**16
 
@@ -439,7 +441,10 @@ class _Layer:
     def add_up(self, node: Apply, dims: frozenset[Hashable]) -> None:
         """Partial results of the chunks along `dims`, added up some at a time."""
         given = _chunks(node.child, self._stage.arrays)
-        grids = {dim: Grid(given[dim]) for dim in node.child.dims if dim in dims}
+        cuts = {dim: given[dim] for dim in node.child.dims if dim in dims}
+        if node.window.joins:
+            cuts = self._joined(node, cuts)
+        grids = {dim: Grid(sizes) for dim, sizes in cuts.items()}
         combinations = [*itertools.product(*(range(len(g)) for g in grids.values()))]
         for index, want in self._outputs():
             partial = []
@@ -466,6 +471,24 @@ class _Layer:
                     self._sum(key, group)
                     partial.append(key)
             self._sum((self.name, *index), partial)
+
+    def _joined(
+        self, node: Apply, cuts: dict[Hashable, tuple[int, ...]]
+    ) -> dict[Hashable, tuple[int, ...]]:
+        """Chunks that are taken together, as long as a task reads less than it makes."""
+        outputs = [want for _, want in self._outputs()]
+        want = outputs[0]
+        made = volume(want, node.dims) * node.dtype.itemsize
+        needed = _reads_part(node, want, {})
+        read = sum(volume(part, s.dims) * s.dtype.itemsize for s, part in needed)
+        left = max(-(-read // made), -(-LEAST_TASKS // len(outputs)))
+        joined = {}
+        for dim, sizes in cuts.items():
+            count = min(len(sizes), left)
+            ends = [len(sizes) * i // count for i in range(count + 1)]
+            joined[dim] = tuple(sum(sizes[a:b]) for a, b in itertools.pairwise(ends))
+            left = max(left // count, 1)
+        return joined
 
     def _outputs(self) -> Iterable[tuple[Index, dict[Hashable, slice]]]:
         """Indices and windows of all chunks of the result."""

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from xlops.axis import Axis
 from xlops.errors import DTypeError, LabelError, listed
-from xlops.kernels import scatter as kernels
 from xlops.operators.common import about
 from xlops.space import Space
 from xlops.windows.pieces import Array, Block, NDArray, placed
@@ -307,6 +306,8 @@ class Landing:
     def _scatter(
         self, x: NDArray, out: NDArray, places: _Found, start: int, lines: int
     ) -> None:
+        from xlops.kernels.scatter import scatter
+
         s, m = len(self.roles.shared), len(self.roles.made)
         x = np.ascontiguousarray(x)
         filled = out
@@ -314,7 +315,7 @@ class Landing:
             filled = np.empty(out.shape, out.dtype)
         for piece, at in places:
             shared, made, over = piece[:s], piece[s : s + m], piece[s + m :]
-            kernels.scatter(
+            scatter(
                 _merged(x[_index(shared, over)], s, lines),
                 _merged(at, s, m),
                 _view(filled[_index(shared, (*made, slice(None)))], s, lines, m),
@@ -328,13 +329,15 @@ class Landing:
     def _gather(
         self, y: NDArray, out: NDArray, places: _Found, start: int, lines: int
     ) -> None:
+        from xlops.kernels.scatter import gather
+
         s, m = len(self.roles.shared), len(self.roles.made)
         if not _merges(y, s, lines, m):
             y = np.ascontiguousarray(y)
         sums = np.zeros(out.shape, np.result_type(out.dtype, np.float64))
         for piece, at in places:
             shared, made, over = piece[:s], piece[s : s + m], piece[s + m :]
-            kernels.gather(
+            gather(
                 _merged(y[_index(shared, (*made, slice(None)))], s, lines, m),
                 _merged(at, s, m),
                 _view(sums[_index(shared, over)], s, lines),

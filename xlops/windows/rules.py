@@ -74,6 +74,11 @@ class WindowRule(abc.ABC):
         return None
 
     @property
+    def joins(self) -> bool:
+        """Whether pieces that give partial results may come several at once."""
+        return False
+
+    @property
     def shared(self) -> frozenset[Hashable]:
         """Dims of both sides whose samples are summed over one by one, where others are."""
         return NOTHING
@@ -500,6 +505,11 @@ class Scatter(WindowRule):
     def adds(self, adjoint: bool) -> frozenset[Hashable]:
         """The dims that are not shared."""
         return self.whole(adjoint)
+
+    @property
+    def joins(self) -> bool:
+        """They may: a partial result is as large for a small piece as for a large one."""
+        return True
 
     @property
     def shared(self) -> frozenset[Hashable]:
