@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from xlops.kernels.once import once
 
 __all__ = ["axpy", "dot"]
 
@@ -100,7 +101,7 @@ def _address(array: npt.NDArray[Any]) -> int:
     return address
 
 
-@functools.cache
+@once
 def _compiled(loop: Callable[..., float], real: np.dtype[Any]) -> Callable[..., float]:
     number = numba.from_dtype(real)
     read = numba.types.Array(number, 1, "C", readonly=True)
