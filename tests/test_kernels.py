@@ -3,6 +3,7 @@
 import gc
 import itertools
 import pickle
+import threading
 import weakref
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlops.kernels.band import Band
+from xlops.kernels.once import once
 from xlops.kernels.scan import scan, total
 from xlops.kernels.stencil import apply, star
 from xlops.kernels.vectors import axpy, dot
@@ -335,3 +337,51 @@ def test_vectors_that_do_not_fit_are_refused():
         dot(x, x.astype(np.float32))
     with pytest.raises(ValueError, match="contiguous"):
         dot(np.ones(8)[::2], x)
+
+
+# --- what is made once ----------------------------------------------------------------
+
+
+def test_threads_that_ask_at_once_share_what_is_made():
+    waiting, made, got = threading.Barrier(4), [], []
+
+    @once
+    def make(key):
+        made.append(key)
+        if key == "slow":
+            waiting.wait(10)  # until all others ask
+        return [key]
+
+    def ask():
+        if made:
+            waiting.wait(10)
+        got.append(make("slow"))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads[0].start()
+    while not made:
+        pass
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == ["slow"]
+    assert all(result is got[0] for result in got)
+    assert make("other") == ["other"]
+    assert made == ["slow", "other"]
+
+
+def test_what_fails_is_made_again():
+    calls = []
+
+    @once
+    def make(key):
+        calls.append(key)
+        if len(calls) == 1:
+            raise ValueError(key)
+        return
+
+    with pytest.raises(ValueError, match="a"):
+        make("a")
+    assert make("a") is make("a") is None
+    assert calls == ["a", "a"]

@@ -6,6 +6,7 @@ import gc
 import pickle
 import threading
 import types
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -112,10 +113,11 @@ def assert_same(one, other):
 
 def check(A, build, x, d):
     """A result equals that of an operator built anew that remembers nothing."""
+    anew = build(d)
     with forgetful():
-        expected = build(d) @ x
+        expected = anew @ x
     assert_same(A @ x, expected)
-    assert_same(build(d) @ x, expected)
+    assert_same(anew @ x, expected)
     assert_same(A @ x, expected)
 
 
@@ -449,13 +451,94 @@ def test_results_share_nothing(build):
 
 
 def test_no_memory_is_held_for_values():
+    for build in BUILT.values():
+        d = gather()
+        A = build(d)
+        A @ d
+        values = weakref.ref(d.values)
+        for kind in A._memory._kinds:
+            for template in kind._templates.values():
+                if template is not None:
+                    assert not np.shares_memory(template.array.values, d.values)
+                    assert set(template.array.values.strides) == {0}
+        del d
+        gc.collect()
+        assert values() is None
+
+
+def test_labels_that_stay_are_those_of_the_input():
+    """In their order, with the very indexes: nothing is compared when they meet again."""
     d = gather()
     A = xl.FirstDerivative(d.time)
-    A @ d
-    (kind,) = A._memory._kinds
-    for template in kind._templates.values():
-        assert not np.shares_memory(template.array.values, d.values)
-        assert set(template.array.values.strides) == {0}
+    with forgetful():
+        expected = A @ d
+    for y in (expected, A @ d, A @ d, A.H @ d, (A + A) @ d):
+        assert list(y.coords) == list(d.coords)
+        assert all(y.xindexes[name] is d.xindexes[name] for name in d.xindexes)
+        assert y.drop_attrs(deep=False).coords.identical(d.coords)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_labels_that_only_match_are_those_of_the_operator(adjoint):
+    """What is told apart: rounding, signs of zeros, dtypes, attributes, encodings."""
+    d = gather()
+    A = xl.FirstDerivative(d.time)
+    A = A.H if adjoint else A
+    negative = d.time.values.copy()
+    negative[0] = -0.0
+    tagged = d.copy()
+    tagged.time.attrs["remark"] = 1
+    typed = d.copy()
+    typed.time.encoding["dtype"] = "f4"
+    bare = d.copy()
+    del bare.time.attrs["axis"]
+    for x in (
+        d.assign_coords(time=("time", d.time.values * (1 + 1e-12), d.time.attrs)),
+        d.assign_coords(time=("time", negative, d.time.attrs)),
+        d.assign_coords(time=("time", d.time.values.astype("f4"), d.time.attrs)),
+        tagged,
+        typed,
+        bare,
+        d.assign_coords(mute=d.mute.astype("f4")),
+        d.assign_coords(mute=d.mute.assign_attrs(a=1)),
+        d.assign_coords(mute=-d.mute),
+        d.assign_coords(mute=d.mute.transpose("offset", "time")),
+        d,
+    ):
+        for _ in range(2):
+            y = A @ x
+            assert y.time.values.tobytes() == d.time.values.tobytes()
+            assert y.time.dtype == d.time.dtype
+            assert y.time.attrs == d.time.attrs
+            assert y.time.encoding == d.time.encoding
+        check(A, lambda d: A, x, d)
+
+
+def test_a_coordinate_is_data_too():
+    """xarray keeps a dimension coordinate as an index, also where it is the data."""
+    d = gather()
+    A = xl.FirstDerivative(d.time)
+    x = d.time.drop_vars("line")
+    plain = xr.DataArray(x.values, x.coords, name="time", attrs=x.attrs)
+    for one, other in ((x, plain), (plain, x)):
+        A = xl.FirstDerivative(d.time)
+        y, z = A @ one, A @ other
+        assert_same(y, z)
+        assert type(y.variable) is type(z.variable) is xr.Variable
+        y.values[...] = 7
+        y.time.attrs["edited"] = True
+        assert "edited" not in x.time.attrs
+        assert "edited" not in plain.time.attrs
+        assert x.values[1] == plain.values[1] == 0.004
+
+
+def test_encodings_of_values_stay_behind():
+    d = gather()
+    d.encoding = {"scale_factor": 0.1, "dtype": "i2"}
+    A = xl.FirstDerivative(d.time)
+    for _ in range(2):
+        assert (A @ d).encoding == {}
+    assert d.encoding == {"scale_factor": 0.1, "dtype": "i2"}
 
 
 # --- the operator stays what it was ---------------------------------------------------

@@ -19,7 +19,7 @@ from xlops.space import Blocks
 from xlops.testing.members import cuts, filled
 
 SETTINGS = hypothesis.settings(
-    max_examples=4,  # for each of some 200 operators, most of which have much in common
+    max_examples=2,  # for each of some 200 operators, most of which have much in common
     deadline=None,
     derandomize=True,
     database=None,

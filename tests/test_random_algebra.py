@@ -635,7 +635,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@hypothesis.settings(max_examples=60, **SETTINGS)
+@hypothesis.settings(max_examples=20, **SETTINGS)
 @hypothesis.given(case=cases())
 def test_as_dense_matrices(case):
     check(case)

@@ -531,6 +531,8 @@ def common(parts: Sequence[Coords], who: str) -> Layout:
         Where a dim is labeled differently: what is added has other labels.
     """
     first, *others = [part for part in parts if isinstance(part, Layout)]
+    if not others:
+        return first
     dims, gone = first.dims, []
     for name, variable in first.variables.items():
         given = [o.variables[name] for o in others if name in o.variables]

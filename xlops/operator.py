@@ -311,14 +311,27 @@ class LinearOperator(abc.ABC):
         if isinstance(self.gain, Gain):
             keeps = self.keeps_constants is True
             return {"": units.apply(self.gain, origins[""].unit, keeps, self.name)}
-        reference = self._reference(origins)
+        gains = self._gains_of_one
+        if isinstance(self.domain, Blocks):
+            gains = self._gains_made(self._reference(origins))
+        return {
+            row: units.apply(gain, origins[name].unit, self.keeps(row), self.name)
+            for row, (name, gain) in gains.items()
+        }
+
+    @functools.cached_property
+    def _gains_of_one(self) -> dict[str, tuple[str, Gain]]:
+        """Those of a single array: there is nothing to convert to."""
+        return self._gains_made({})
+
+    def _gains_made(self, reference: Mapping[str, str]) -> dict[str, tuple[str, Gain]]:
+        """What is done to the units of these blocks, by the block that is made."""
         made, given = self.gains.levels
         result = {}
         for row in self.gains.rows:
             start, level = made[row]
             name = reference.get(start, start)
-            gain = level / given[name][1]
-            result[row] = units.apply(gain, origins[name].unit, self.keeps(row), self.name)
+            result[row] = name, level / given[name][1]
         return result
 
     @functools.cached_property

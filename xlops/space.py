@@ -233,17 +233,17 @@ class Space:
         """The labels of a result in this space, whose input still had these coordinates.
 
         Dims are labeled by the space. Auxiliary coordinates are those of the input, then
-        those of the space that it did not have, or had with the same values.
+        those of the space that it did not have, or had with the same values. All that
+        the input had keeps its place.
         """
         own, indexed = self.layout
         coords = self.beside(coords)
-        variables = {name: own[name] for name in own if name in indexed}
-        indexes = dict(indexed)
+        variables: dict[Hashable, xr.Variable] = {}
+        indexes: dict[Hashable, xr.Index] = {}
         for name, variable in coords.variables.items():
-            if name in indexed:
-                continue
             if name in own:
-                if same_values(variable, own[name]):
+                if name in indexed or same_values(variable, own[name]):
+                    variables[name] = own[name]
                     continue
                 if set(variable.dims) == set(own[name].dims):
                     variable = variable.transpose(*own[name].dims)
@@ -252,7 +252,7 @@ class Space:
                 indexes[name] = coords.indexes[name]
         for name, variable in own.items():
             variables.setdefault(name, variable)
-        return Layout(variables, indexes)
+        return Layout(variables, {**indexes, **indexed})
 
     def beside(self, coords: Layout) -> Layout:
         """Coordinates of others but those that have the name of a dim, and label it not."""

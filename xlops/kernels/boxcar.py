@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from xlops.kernels.once import once
 
 __all__ = ["windows"]
 
@@ -97,7 +98,7 @@ def _merged(x: NDArray, out: NDArray) -> list[tuple[NDArray, NDArray]]:
         return pieces
 
 
-@functools.cache
+@once
 def _windows(real: np.dtype[Any]) -> Callable[..., None]:
     """The loop for one dtype; read-only arrays take the same one."""
     number = numba.from_dtype(real)

@@ -6,7 +6,6 @@ Filters are arrays of taps and the lag of the first of them along each axis:
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,8 @@ from typing import Any, TypeAlias
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from xlops.kernels.once import once
 
 __all__ = ["by_fft", "by_line", "by_tap", "fft_samples", "flipped"]
 
@@ -156,7 +157,7 @@ def _pieces(
     return itertools.product(*cuts)
 
 
-@functools.cache
+@once
 def _lines(real: np.dtype[Any]) -> Callable[..., None]:
     """The loop for one dtype."""
     number = numba.from_dtype(real)

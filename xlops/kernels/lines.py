@@ -8,7 +8,6 @@ axis, which are neighbours in memory.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlops.kernels.band import Band
+from xlops.kernels.once import once
 from xlops.kernels.stencil import (
     ALIKE,
     FIRST,
@@ -179,7 +179,7 @@ def _laid_out(
     return flat, np.stack(places, axis=1), strides, length
 
 
-@functools.cache
+@once
 def _run(real: np.dtype[Any]) -> Callable[..., None]:
     """The loop for one dtype; read-only arrays take the same one."""
     number = numba.from_dtype(real)

@@ -6,7 +6,6 @@ before a piece enters as one number for every line, its carry.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from xlops.kernels.once import once
 from xlops.kernels.stencil import Memory
 
 __all__ = ["scan", "total"]
@@ -146,7 +146,7 @@ def _run(
     )
 
 
-@functools.cache
+@once
 def _compiled(loop: Callable[..., None], real: np.dtype[Any]) -> Callable[..., None]:
     number = numba.from_dtype(real)
     weights = numba.types.Array(numba.float64, 1, "C", readonly=True)

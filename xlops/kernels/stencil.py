@@ -8,7 +8,6 @@ the same as floats, two by two, since weights are real.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlops.kernels.band import Band, Flags
+from xlops.kernels.once import once
 
 __all__ = ["apply", "star"]
 
@@ -270,7 +270,7 @@ def _in_order(array: npt.NDArray[Any], order: list[int], copy: bool) -> npt.NDAr
 # --- the loops ------------------------------------------------------------------------
 
 
-@functools.cache
+@once
 def _star(real: np.dtype[Any]) -> Callable[..., None]:
     """The loop for one dtype; read-only arrays take the same one."""
     number = numba.from_dtype(real)

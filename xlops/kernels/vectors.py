@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from xlops.kernels.once import once
 
 __all__ = ["advance", "axpy", "dot"]
 
@@ -136,7 +137,7 @@ def _address(array: npt.NDArray[Any]) -> int:
     return address
 
 
-@functools.cache
+@once
 def _compiled(loop: Callable[..., Any], real: np.dtype[Any]) -> Callable[..., Any]:
     number = numba.from_dtype(real)
     read = numba.types.Array(number, 1, "C", readonly=True)
