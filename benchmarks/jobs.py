@@ -197,7 +197,9 @@ def _mdc(make: Make, chunks: Chunks) -> Problem:
     """A wavefield over virtual sources, in frequency times a kernel, and back."""
     kept = ("time", "source", "virtual")
     x = make({dim: chunks[dim] for dim in kept}, "float32")
-    y = make({"time": x.chunksizes["time"], **_of(chunks, "receiver", "virtual")}, "float32")
+    y = make(
+        {"time": x.chunksizes["time"], **_of(chunks, "receiver", "virtual")}, "float32"
+    )
     F = xl.FFT(x.time, real=True)
     count = x.sizes["time"] // 2 + 1
     cuts = {"freq_time": (count,), **_of(chunks, "receiver", "source")}

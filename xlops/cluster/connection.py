@@ -202,7 +202,13 @@ class Connection:
         """
         if self._client is not None:
             raise ClusterError(f"{self!r} is open already")
+        import dask
+
         with contextlib.ExitStack() as stack:
+            # A client makes itself the scheduler of all work. One that is interrupted
+            # before it is there would remain so.
+            scheduler = dask.config.get("scheduler", None)
+            stack.enter_context(dask.config.set(scheduler=scheduler))
             client = stack.enter_context(self._starter.started())
             # Before Dask's own cleaning up when Python ends.
             atexit.register(self.close)
