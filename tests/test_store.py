@@ -289,7 +289,7 @@ def test_parts_of_chunks(tmp_path):
 def test_a_chunk_is_there_when_it_is_complete(tmp_path):
     chunk = Stored(str(tmp_path / "0"), (4,), np.dtype("f8"), ((0, 4),))
     chunk.save(np.arange(4.0))
-    with pytest.raises(ValueError, match="could not be broadcast|convert"):
+    with pytest.raises(ValueError, match="convert"):
         chunk.save(np.array(["a", "b", "c", "d"]))
     assert there(tmp_path) == ["0"]
     np.testing.assert_array_equal(chunk, np.arange(4.0))
