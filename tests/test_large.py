@@ -96,7 +96,7 @@ def parts(offsets=256, times=512):
     return shot, chain, A
 
 
-def volume(shot, nbytes, path):
+def volume(shot, nbytes, together, path):
     """As many shots as fill a volume, each scaled by a number of its own.
 
     Solvers are linear in the data, steps do not depend on their scale: iterates of the
@@ -106,7 +106,7 @@ def volume(shot, nbytes, path):
 
     count = -(-nbytes // shot.nbytes)
     scales = 1 + np.arange(count) / count
-    data = da.from_array(scales, chunks=8)[:, None, None] * da.from_array(
+    data = da.from_array(scales, chunks=together)[:, None, None] * da.from_array(
         shot.data, chunks=(64, -1)
     )
     coords = {"shot": scales, **shot.coords}
@@ -124,9 +124,9 @@ def assert_scaled(result, expected):
             np.testing.assert_allclose(one.values, scaled, rtol=0, atol=tolerance)
 
 
-def check(client, folder, nbytes, niter):
+def check(client, folder, nbytes, together, niter):
     shot, chain, A = parts()
-    y = volume(shot, nbytes, folder / "y.zarr")
+    y = volume(shot, nbytes, together, folder / "y.zarr")
     own = psutil.Process().memory_info().rss
     with Watched(client) as watched:
         for suffix in ("zarr", "nc"):
@@ -137,15 +137,15 @@ def check(client, folder, nbytes, niter):
         solution = xl.cgls(A, y, niter=niter, tol=0, store=folder / "store")
         watched.check()
     for suffix in ("zarr", "nc"):
-        made = xl.open(folder / f"chain.{suffix}", chunks={"shot": 8})
+        made = xl.open(folder / f"chain.{suffix}", chunks={"shot": together})
         assert_scaled(made, chain @ shot)
     assert_scaled(solution.x, xl.cgls(A, shot, niter=niter, tol=0).x)
 
 
 def test_a_volume_that_fits(client, tmp_path):
-    check(client, tmp_path, 64 * MIB, 2)
+    check(client, tmp_path, 64 * MIB, 16, 2)
 
 
 @pytest.mark.slow
 def test_four_times_the_memory(client, tmp_path):
-    check(client, tmp_path, 4 * 2 * LIMIT, 10)
+    check(client, tmp_path, 4 * 2 * LIMIT, 32, 10)
