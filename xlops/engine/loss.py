@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ __all__ = ["check_connected", "client_of", "gathered", "loss"]
 # Seconds after which to see whether the scheduler is still there. Futures alone would tell
 # only when the client has given up connecting again.
 PATIENCE = 0.5
+# Seconds for which all workers may have paused: nothing would ever start them again.
+LONGEST_PAUSE = 30.0
+FULL = (
+    "all workers have paused for want of memory; give them more, or the data smaller chunks"
+)
 GONE = "the connection to the scheduler of the cluster is lost"
 
 
@@ -36,13 +42,24 @@ def gathered(futures: Sequence[Any]) -> list[Any]:
     from distributed import wait
 
     client = futures[0].client
+    running = time.monotonic()
     while True:
         try:
             wait(futures, timeout=PATIENCE)
         except TimeoutError:
             check_connected(client)
+            if not _is_paused(client):
+                running = time.monotonic()
+            if time.monotonic() - running > LONGEST_PAUSE:
+                raise ClusterError(FULL) from None
         else:
             return list(client.gather(futures))
+
+
+def _is_paused(client: Any) -> bool:
+    """Whether no worker takes tasks; those that are not there yet may come."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return bool(workers) and all(worker["status"] == "paused" for worker in workers)
 
 
 def loss(error: BaseException) -> str | None:

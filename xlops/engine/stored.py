@@ -15,6 +15,7 @@ import itertools
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -355,11 +356,15 @@ def _nothing(*handles: Any) -> float:
     return 0.0
 
 
-def _light(collections: list[Any], keys: list[Any]) -> Any:
-    """The graph of collections, with handles inside of the tasks that take them.
+def _light(collections: list[Any], keys: list[Any]) -> dict[Any, Any]:
+    """The graph of collections with as few tasks as may be.
 
-    As tasks of their own they would cost a scheduler as much as any other.
+    Handles are inside of the tasks that take them: as tasks of their own they would cost
+    a scheduler as much as any other. What makes a chunk writes it too, so that it never
+    waits in memory.
     """
+    from dask import config
+    from dask._task_spec import convert_legacy_graph
     from dask.array.optimization import optimize
     from dask.highlevelgraph import HighLevelGraph
     from dask.task_spec import DataNode, Task, TaskRef
@@ -381,4 +386,13 @@ def _light(collections: list[Any], keys: list[Any]) -> Any:
         key: node.substitute(known) if isinstance(node, Task) else node
         for key, node in graph.items()
     }
-    return optimize({**light, **known}, keys)
+    # Dask would fuse more, but under new names, and the old ones would be tasks too.
+    with config.set({"optimization.fuse.active": False}):
+        culled = convert_legacy_graph(ensure_dict(optimize({**light, **known}, keys)))
+    readers = Counter(key for node in culled.values() for key in node.dependencies)
+    for key, node in [*culled.items()]:
+        if isinstance(node, Task) and node.func is _written:
+            (chunk,) = node.dependencies
+            if readers[chunk] == 1 and isinstance(culled[chunk], Task):
+                culled[key] = Task.fuse(culled.pop(chunk), node, key=key)
+    return culled  # type: ignore[no-any-return]

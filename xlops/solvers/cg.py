@@ -154,7 +154,7 @@ def _steps(problem: Problem) -> Iterator[Step]:
         z = problem.precondition(r)
         new = ss if z is r else (r, z)
         ss, rr, new = engine.dots(ss, rr, new)
-        x, p = engine.advance(x, p, z, alpha, engine.ratio(new, gamma))
+        x, p = problem.advance(x, p, z, alpha, engine.ratio(new, gamma))
         x, residual, r, p, gamma, delta, ss, rr = problem.persist(
             x, residual, r, p, new, delta, ss, rr
         )

@@ -143,7 +143,7 @@ def _steps(problem: Problem) -> Iterator[Step]:
         if problem.damp:
             p = engine.axpy(beta, p, z, into=p)
         else:
-            x, p = engine.advance(x, p, z, alpha, beta)
+            x, p = problem.advance(x, p, z, alpha, beta)
         x, r, p, gamma, delta, rr, ss = problem.persist(x, r, p, new, delta, rr, ss)
         if not delta > 0:
             break

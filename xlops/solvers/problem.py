@@ -63,6 +63,12 @@ class Problem:
         result = self.kept(result)
         return result, (result, result)
 
+    def advance(self, x: Tree, p: Tree, z: Tree, a: Any, b: Any) -> tuple[Tree, Tree]:
+        """`engine.advance`, but that on disk each vector is made where it is written."""
+        if self.shelf is None:
+            return engine.advance(x, p, z, a, b)
+        return self.kept(engine.axpy(a, p, x)), self.kept(engine.axpy(b, p, z))
+
     def forward(self, x: Tree) -> Tree:
         """``A x``, laid out as y is."""
         return self.kept(engine.alike(self.operator._run(self.kept(x), False), self.y))
