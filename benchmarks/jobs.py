@@ -56,7 +56,7 @@ class Problem(NamedTuple):
 class Sums(NamedTuple):
     """Partial results that are added up: how many sums, of how many parts, along a dim."""
 
-    count: int
+    number: int
     parts: int
     dim: str
     part_bytes: int

@@ -18,7 +18,7 @@ import math
 import pathlib
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -39,6 +39,7 @@ WORKERS = (10, 100, 1_000, 10_000)
 TASK_SECONDS = (0.2e-3, 1e-3)
 NETWORKS = (1.25e9, 12.5e9)  # 10 and 100 Gb/s
 ENOUGH = 0.8
+EVEN = 1.1  # times the best share of work, within which layouts are compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,14 +166,16 @@ class Round:
     tasks: int = 0
     largest: int = 0
     held: int = 0
-    seconds: Counter[str] = dataclasses.field(default_factory=Counter)
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: defaultdict(float)
+    )
 
 
-class _Recorder(Callback):  # type: ignore[misc]
+class _Recorder(Callback):
     """Records rounds of tasks."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rounds = [Round()]
         self._started, self._read = 0.0, 0
         self._given: dict[Any, int] = {}
@@ -356,8 +359,9 @@ class Model:
         self.peak = max(*(p.peak_bytes for p in self._plans(fully)), round(solver))
 
     def _plans(self, grid: Counts) -> list[Explanation]:
-        """The plans on a small grid."""
-        last = {dim: size for dim, size in self.last.items() if grid[dim] > 1}
+        """The plans on a small grid; no chunk along a dim is the last one, alone."""
+        last = {dim: size for dim, size in self.last.items() if grid[dim] != 1}
+        grid = {dim: max(n, 1) for dim, n in grid.items()}
         return self.job.problem(empty, self.chunk, grid, last).plans()
 
     @property
@@ -377,7 +381,7 @@ class Model:
         for parts in self.job.dots(self.counts):
             tasks += further(parts, vectors.ADDED_AT_ONCE)
         for sums in self.sums:
-            tasks += sums.count * further(sums.parts, graph.ADDED_AT_ONCE)
+            tasks += sums.number * further(sums.parts, graph.ADDED_AT_ONCE)
         return tasks
 
     def network(self, grid: Counts) -> float:
@@ -389,7 +393,7 @@ class Model:
         total = self.moved(self.counts) - self.moved.of(inside)
         for sums in self.sums:
             travelled = crossing(sums.parts, grid[sums.dim], graph.ADDED_AT_ONCE)
-            total += sums.count * travelled * sums.part_bytes
+            total += sums.number * travelled * sums.part_bytes
         return total
 
     def _cut(self, dim: str, n: int, blocks: int) -> dict[int, float]:
@@ -399,8 +403,8 @@ class Model:
         border: that is taken away at each border of blocks.
         """
         least, alone = self.job.least[dim], self.job.alone[dim]
-        if n == blocks:
-            return {k: n * weight for k, weight in alone.items()}
+        if n == blocks and 1 in alone:
+            return {1: n - 1.0, 0: 1.0}
         border = plus({least: -1.0, least + 1: 1.0}, -1.0, alone)
         return plus(self.moved.along(dim, n), 1.0 - blocks, border)
 
@@ -423,13 +427,19 @@ class Model:
 
     def cost(self, workers: int, machine: Machine) -> Cost:
         """The cost on so many workers, with the blocks of chunks that suit best."""
-        costs = (self._on(grid, workers, machine) for grid in layouts(workers, self.spread))
+        grids = list(layouts(workers, self.spread))
+        most = min(map(self._most, grids))
+        even = (grid for grid in grids if self._most(grid) <= EVEN * most)
+        costs = (self._on(grid, workers, machine) for grid in even)
         return min(costs, key=lambda one: one.seconds(0.0, NETWORKS[0]))
+
+    def _most(self, grid: Counts) -> int:
+        """Chunks of the worker that has most."""
+        return math.prod(-(-self.spread[dim] // n) for dim, n in grid.items())
 
     def _on(self, grid: Counts, workers: int, machine: Machine) -> Cost:
         """The cost on workers laid out as a grid."""
         work, chunks = self.work(machine), math.prod(self.spread.values())
-        most = math.prod(-(-self.spread[dim] // n) for dim, n in grid.items())
         busy = math.prod(grid.values())
         return Cost(
             workers=workers,
@@ -439,7 +449,7 @@ class Model:
             memory=self.memory / busy + machine.threads * self.peak,
             network=self.network(grid) / busy,
             ideal=work / workers,
-            work=work * most / chunks,
+            work=work * self._most(grid) / chunks,
         )
 
 
@@ -490,7 +500,7 @@ def _plans(models: Sequence[Model], machine: Machine) -> Iterator[str]:
             f"{model.tasks / chunks:.1f}",
             _seconds(model.work(machine) / chunks),
             _bytes(model.peak),
-            *(f"{most_workers(model, machine, s):,}" for s in TASK_SECONDS),
+            *(f"{n:,}" for n in most_workers(model, machine)),
         )
     yield ""
 
@@ -528,15 +538,14 @@ def _costs(models: Sequence[Model], machine: Machine) -> Iterator[str]:
     yield ""
 
 
-def most_workers(model: Model, machine: Machine, per_task: float) -> int:
-    """The largest round number of workers that is efficient, at 10 Gb/s."""
-    numbers = [n * 10**k for k in range(5) for n in (1, 2, 5)]
-    efficient = (
-        n
-        for n in numbers
-        if model.cost(n, machine).efficiency(per_task, NETWORKS[0]) >= ENOUGH
-    )
-    return max(efficient, default=0)
+def most_workers(model: Model, machine: Machine) -> list[int]:
+    """The largest round numbers of workers that are efficient, at 10 Gb/s."""
+    numbers = [n * 10**k for k in range(4) for n in (1, 2, 5)] + [10_000]
+    costs = [model.cost(n, machine) for n in numbers]
+    return [
+        max((c.workers for c in costs if c.efficiency(s, NETWORKS[0]) >= ENOUGH), default=0)
+        for s in TASK_SECONDS
+    ]
 
 
 def line(*cells: str) -> str:

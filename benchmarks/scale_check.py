@@ -120,7 +120,7 @@ def cluster(processes: int) -> Iterator[distributed.Client]:
         yield client
 
 
-class _Counter(distributed.SchedulerPlugin):  # type: ignore[misc]
+class _Counter(distributed.SchedulerPlugin):
     """Counts tasks that have run."""
 
     def __init__(self, scheduler: Any) -> None:
@@ -164,6 +164,7 @@ def on_cluster(model: Model, client: distributed.Client, grid: Counts | None = N
     Where a grid of workers is given, they have blocks of chunks as in the model; without
     it, the scheduler decides.
     """
+    assert client.cluster is not None
     scheduler = client.cluster.scheduler
     counter = Placed(scheduler, model, grid) if grid else _Counter(scheduler)
     scheduler.add_plugin(counter, name="counter")
