@@ -8,7 +8,6 @@ import dask
 import pytest
 
 pytest.importorskip("distributed")
-pytest.importorskip("benchmarks")
 
 from benchmarks import scale
 from benchmarks.jobs import JOBS, MDC, POST_STACK, SMOOTHING, empty, random
