@@ -127,7 +127,7 @@ class Elementary(LinearOperator):
             window=window,
             forward=kernels[0],
             adjoint=kernels[1],
-            weights=weights,
+            weights=tuple(map(_own, weights)),
             **{**given, **options},
         )
 
@@ -158,6 +158,12 @@ class Elementary(LinearOperator):
         if self._selects is not None and not adjoint:
             return _selected(coords, dict.fromkeys(given.dims, self._selects), self.range)
         return coords.without_dims(dim for dim in given.dims if dim not in self._kept)
+
+
+def _own(weights: Array) -> Array:
+    """The same memory, as an array that goes when the operator does."""
+    data = weights.data
+    return Array(data.view(), weights.dims) if isinstance(data, np.ndarray) else weights
 
 
 def _selected(coords: Layout, indices: Mapping[Hashable, Indices], space: Space) -> Layout:

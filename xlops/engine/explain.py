@@ -147,6 +147,7 @@ def explain(plan: Plan, arrays: dict[Source, Array], title: str) -> Explanation:
     """What running a plan on these arrays would do; reads no data."""
     runner = stages_for(plan, arrays)
     if isinstance(runner, Graphs):
+        runner.sends = False
         runner.run(plan)
         where = "Dask"
         rows = [_graph_row(report) for report in runner.reports]
@@ -224,7 +225,7 @@ def _windows(node: Node, split: Mapping[Hashable, str]) -> dict[Hashable, str]:
     result: dict[Hashable, str] = {}
     middle = {d: slice(n // 2, n // 2 + 1) for d, n in node.sizes.items()}
     for source, window in reads(node, middle):
-        for dim, size in source.sizes.items():
+        for dim, size in () if source.whole else source.sizes.items():
             piece = window[dim]
             # A dim that is gone may only have another name now.
             own = middle.get(dim, slice(size // 2, size // 2 + 1))

@@ -2,7 +2,7 @@
 
 A task gets the chunks that it needs as they are, and thin strips of their neighbours as
 slices of their own, which neighbours share. The plan itself is one node of the graph,
-however many tasks refer to it.
+however many tasks refer to it, and so are large weights.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from xlops.engine.evaluate import Piece, Pieces, Readers, Scratch, block_of, eva
 from xlops.engine.lazy import in_one_piece, is_lazy, like_weights, without_empty_chunks
 from xlops.engine.stages import Stage, Stages
 from xlops.engine.tiles import fill, reads_sources, scratch_bytes, tiles_of
+from xlops.engine.weights import LARGE, at_hand
 from xlops.windows.pieces import (
     Array,
     Chunks,
@@ -106,7 +107,11 @@ class Graphs(Stages):
     ----------
     reports : list of Report
         What each stage has added, in the order they run.
+    sends : bool
+        Whether large weights may be sent to workers; False for a look at the plan.
     """
+
+    sends = True
 
     def __init__(self, arrays: dict[Source, Array]) -> None:
         super().__init__(arrays)
@@ -118,7 +123,7 @@ class Graphs(Stages):
         """The stage with all on Dask, and in one piece where a step needs that."""
         if isinstance(stage.node, Source):
             return stage
-        stage = _all_lazy(stage)
+        stage = _all_lazy(stage, self.sends)
         split = _split(stage)
         if split and not _runs_split(stage, split, alone):
             if not all(_is_local(node) for node in split):
@@ -142,7 +147,7 @@ class Graphs(Stages):
 
     def compute(self, stage: Stage) -> Array:
         """The result, as a Dask array."""
-        stage = _all_lazy(stage)
+        stage = _all_lazy(stage, self.sends)
         node = stage.node
         split = _split(stage).get(node)
         for source in node.sources:  # rechunks that this stage is the first to use
@@ -189,8 +194,8 @@ class Graphs(Stages):
 # --- what a stage needs before it runs ------------------------------------------------
 
 
-def _all_lazy(stage: Stage) -> Stage:
-    """The stage with all its sources on Dask, lazy weights as sources too."""
+def _all_lazy(stage: Stage, sends: bool) -> Stage:
+    """The stage with all its sources on Dask, weights that are lazy or large too."""
     arrays = {source: like_weights(a, stage.node) for source, a in stage.arrays.items()}
 
     def weighed(node: Node) -> Node | None:
@@ -198,9 +203,13 @@ def _all_lazy(stage: Stage) -> Stage:
             return None
         weights: list[Any] = []
         for weight in node.step.weights:
+            array = None
             if isinstance(weight, Array) and is_lazy(weight.data):
                 array = Array(without_empty_chunks(weight.data), weight.dims)
-                weight = Source.of(array)
+            elif isinstance(weight, Array) and weight.data.nbytes >= LARGE:
+                array = Array(at_hand(weight.data, sends), weight.dims)
+            if array is not None:
+                weight = Source.of(array, whole=not is_lazy(weight.data))
                 arrays[weight] = array
             weights.append(weight)
         if all(a is b for a, b in zip(weights, node.step.weights, strict=True)):
@@ -376,7 +385,8 @@ class _Layer:
 
     def report(self, split: frozenset[Hashable], how: str) -> Report:
         """What the layer adds to the graph."""
-        first = self.sources[0].dims if self.sources else ()
+        ends = (n for n in nodes(self.node) if isinstance(n, Source))
+        first = next((end.dims for end in ends), ())
         pairs = {key: sum(pair.values()) for key, pair in self._pairs.items()}
         strips = [sum(pairs[key] for key in keys) for _, keys in self._held]
         tasks = zip(self._held, strips, strict=True)
@@ -517,6 +527,10 @@ class _Layer:
         chosen: dict[tuple[int, Index], dict[Any, Any]] = {}
         for source, window in needed:
             slot = self.slots[source]
+            if source.whole:
+                index = (0,) * len(source.dims)
+                chosen[slot, index] = {None: index}
+                continue
             covers = [self._cover(slot, dim, window[dim]) for dim in source.dims]
             for parts in itertools.product(*covers):
                 index = tuple(part.chunk for part in parts)
@@ -540,8 +554,8 @@ class _Layer:
                 key, place = self._key(slot, index, cuts, count)
                 layout.append((slot, starts, place))
                 keys.append(key)
-                if place is not None:
-                    continue  # pairs are weighed when they are complete
+                if place is not None or self.sources[slot].whole:
+                    continue  # pairs are weighed when complete, weights are there anyway
                 held += count
                 self._readers[key] += 1
                 if cuts is not None or self._readers[key] > 1:

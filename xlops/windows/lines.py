@@ -84,7 +84,7 @@ class Lines(NamedTuple):
     def streams(self) -> bool:
         """Whether all that is read is there, and may be read in pieces."""
         lazy = (
-            isinstance(weight, Source)
+            isinstance(weight, Source) and not weight.whole
             for _, step in self.levels
             if step is not None
             for weight in step.step.weights

@@ -186,14 +186,18 @@ class Source(Node):
         sizes: Sizes,
         dtype: np.dtype[Any],
         places: Places | None = None,
+        whole: bool = False,
     ) -> None:
         self.dims, self.sizes, self.dtype = dims, sizes, dtype
-        self.places = places or {}
+        self.places, self.whole = places or {}, whole
 
     @classmethod
-    def of(cls, array: Array, places: Places | None = None) -> Source:
-        """What stands for an array in a plan; `places` as for a step."""
-        return cls(array.dims, array.sizes, array.data.dtype, places)
+    def of(cls, array: Array, places: Places | None = None, whole: bool = False) -> Source:
+        """What stands for an array in a plan; `places` as for a step.
+
+        `whole` says that all of it is at hand for every piece, as weights may be.
+        """
+        return cls(array.dims, array.sizes, array.data.dtype, places, whole)
 
     @property
     def children(self) -> tuple[Node, ...]:

@@ -1,0 +1,65 @@
+"""Weights that live in the workers of a cluster as long as their operators do."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+from distributed import Client, Worker, WorkerPlugin
+
+from xlops.engine.weights import move_in, move_out
+from xlops.windows.pieces import NDArray
+
+__all__ = ["send"]
+
+
+class _Weights(WorkerPlugin):
+    """Weights of an operator: every worker gets a plugin once, also those that join."""
+
+    idempotent = True
+
+    def __init__(self, name: str, data: NDArray) -> None:
+        self.name, self.data = name, data
+
+    def setup(self, worker: Worker) -> None:
+        """Keep the weights in the worker's process."""
+        move_in(self.name, self.data, worker.address)
+
+    def teardown(self, worker: Worker) -> None:
+        """Let them go."""
+        move_out(self.name, worker.address)
+
+
+# How many arrays of each client have the same content.
+_sent: weakref.WeakKeyDictionary[Client, dict[str, set[int]]] = weakref.WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def send(name: str, data: NDArray, client: Client) -> None:
+    """See to it that the workers of a client have weights, until `data` is gone."""
+    with _lock:
+        holders = _sent.setdefault(client, {}).setdefault(name, set())
+        if id(data) in holders:
+            return
+        if not holders:
+            client.register_plugin(_Weights(name, data), name=_called(name, client))
+        holders.add(id(data))
+        weakref.finalize(data, _release, name, id(data), weakref.ref(client))
+
+
+def _called(name: str, client: Client) -> str:
+    return f"{name}-{client.id}"
+
+
+def _release(name: str, holder: int, reference: weakref.ref[Client]) -> None:
+    client = reference()
+    if client is None or client.loop is None:
+        return
+    with _lock:
+        holders = _sent.get(client, {}).get(name, set())
+        holders.discard(holder)
+        if holders or client.status != "running":
+            return
+        _sent[client].pop(name, None)
+    # Nobody waits for it: this may be called anywhere.
+    client.loop.add_callback(client.unregister_worker_plugin, _called(name, client))
