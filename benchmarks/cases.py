@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
@@ -158,7 +159,8 @@ def chunks_like(w: xr.DataArray, d: xr.DataArray) -> tuple[Any, ...]:
 
 
 def computed(x: Any) -> Any:
-    return np.asarray(x.data.compute(**THREADS) if isinstance(x, xr.DataArray) else x)
+    lazy = isinstance(x, xr.DataArray) and x.chunks is not None
+    return np.asarray(x.data.compute(**THREADS) if lazy else x)
 
 
 def overlapped(function: Any, depth: int, *axes: int, boundary: Any = "none") -> Layer:
@@ -425,6 +427,36 @@ ON_DASK = [
 ]
 
 
+# --- solvers --------------------------------------------------------------------------
+
+
+def solved(name: str, chunks: tuple[int, int, int] | None) -> Comparison:
+    """Ten iterations of CGLS with a derivative, on NumPy and on Dask's threads."""
+    niter = 10
+
+    def races() -> Iterator[Race]:
+        plain = array(dict(zip("xyz", FLAT, strict=True)))
+        A, values = xl.FirstDerivative(plain.y), plain.values.reshape(-1)
+        P = pylops.FirstDerivative(FLAT, axis=1)
+
+        def solve(d: xr.DataArray) -> xr.DataArray:
+            with dask.config.set(**THREADS):
+                return xl.cgls(A, d, niter=niter, tol=0).x
+
+        d = plain if chunks is None else in_chunks(plain, chunks)
+        contenders: dict[str, Callable[[], Any]] = {OWN: lambda: solve(d)}
+        if chunks is None:
+            contenders["PyLops"] = lambda: pylops.cgls(P, values, niter=niter, tol=0)[0]
+        else:
+            contenders["NumPy"] = lambda: solve(plain)
+        yield Race(f"{niter} iterations", contenders, computed)
+
+    return Comparison(f"CGLS, FirstDerivative, {name}", races, {})
+
+
+SOLVERS = [solved("NumPy", None), solved("axis in 16 chunks", (512, 32, 64))]
+
+
 # --- numbers with a limit -------------------------------------------------------------
 
 PROBES = [
@@ -446,4 +478,4 @@ PROBES = [
     Measurement("Peak memory", probes.peak_memory, {"": 1}, "", most=1),
 ]
 
-CASES: list[Comparison | Measurement] = [*ON_NUMPY, *ON_DASK, *PROBES]
+CASES: list[Comparison | Measurement] = [*ON_NUMPY, *ON_DASK, *SOLVERS, *PROBES]

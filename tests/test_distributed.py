@@ -17,7 +17,6 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 import xlops as xl
 
 CHUNKS, LONG, WIDE = 8, 32, 64
-SIZES = (WIDE, CHUNKS * LONG, WIDE)
 
 
 class Watch(SchedulerPlugin):
@@ -40,13 +39,15 @@ class Watch(SchedulerPlugin):
 def client(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("workers"))
     with (
+        # What is stolen from a busy worker depends on what else the machine does.
+        dask.config.set({"distributed.scheduler.work-stealing": False}),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
             memory_limit="1GiB",
             host="127.0.0.1",
-            dashboard_address=None,
-            worker_dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
             local_directory=folder,
         ) as cluster,
         Client(cluster) as client,
@@ -74,23 +75,27 @@ def per_iteration(client, run):
     return (more[0] - less[0]) / 2, (len(more[1]) - len(less[1])) / 2
 
 
-@pytest.fixture(scope="module")
-def data(client):
+def halved(client, shape, chunks):
     """Data that lie half on one worker and half on the other, in one piece each."""
-    values = np.random.default_rng(0).standard_normal(SIZES)
+    half = (shape[0], shape[1] // 2, shape[2])
     halves = [
-        client.persist(da.from_array(half, chunks=(WIDE, LONG, WIDE)), workers=[worker])
-        for half, worker in zip(
-            np.split(values, 2, axis=1), client.scheduler_info()["workers"], strict=True
+        client.persist(
+            da.random.default_rng(seed).standard_normal(half, chunks=chunks),
+            workers=[worker],
         )
+        for seed, worker in enumerate(client.scheduler_info()["workers"])
     ]
     wait(halves)
-    y = xr.DataArray(
-        values, {"time": 0.5 * np.arange(SIZES[1])}, dims=("shot", "time", "depth")
-    )
     lazy = da.concatenate(halves, axis=1).persist()
     wait(lazy)
-    return y, y.copy(data=lazy)
+    time = 0.5 * np.arange(shape[1])
+    return xr.DataArray(lazy, {"time": time}, dims=("shot", "time", "depth"))
+
+
+@pytest.fixture(scope="module")
+def data(client):
+    lazy = halved(client, (WIDE, CHUNKS * LONG, WIDE), (WIDE, LONG, WIDE))
+    return lazy.compute(), lazy
 
 
 def stencils(y):
@@ -171,19 +176,18 @@ def outgoing(client):
     return sum(sent.values())
 
 
-def test_halos_are_all_that_moves(client, data):
+def test_halos_are_all_that_moves(client):
     """Chunks stay where they are, and both strips of one go to either neighbour."""
-    y, lazy = data
+    y = halved(client, (256, 256, 128), (256, 64, 128))  # 16 MiB each
     A = xl.FirstDerivative(y.time, order=5) @ xl.FirstDerivative(y.time)
-    ended(xl.cgls(A, lazy, niter=2, tol=0))  # so that the scheduler knows how long it takes
+    ended(xl.cgls(A, y, niter=2, tol=0))  # the scheduler learns how long tasks take
     before, niter = outgoing(client), 10
-    ended(xl.cgls(A, lazy, niter=niter, tol=0))
+    ended(xl.cgls(A, y, niter=niter, tol=0))
     moved = outgoing(client) - before
-    strip = 3 * WIDE * WIDE * y.dtype.itemsize
+    strip = 3 * 256 * 128 * y.dtype.itemsize
     exchanges = 2 * niter + 1  # A p and Aᴴ r, and Aᴴ y to begin with
     halos = exchanges * 2 * strip  # both sides of the border between workers
-    numbers = 2000 * CHUNKS * exchanges
-    assert moved <= 2 * halos + numbers
+    assert moved <= 2.01 * halos
 
 
 def weights(seed, shape=(50, 400, 320)):

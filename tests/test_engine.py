@@ -23,6 +23,7 @@ from dask.task_spec import DataNode
 
 import xlops as xl
 from tests.steps import LARGEST, RULES, Case, Reference, cut, plans, product, step_of
+from xlops import engine
 from xlops.engine import graph, run, threads, tiles
 from xlops.windows import lines
 from xlops.windows.pieces import Array
@@ -607,6 +608,20 @@ def test_halos_wider_than_chunks_take_what_they_need():
     assert len((A @ x).data.dask.layers) == 2
 
 
+def strips_of(y: xr.DataArray) -> Any:
+    return {k: v for k, v in y.data.__dask_graph__().items() if "-strip-" in str(k[0])}
+
+
+def test_thin_strips_of_a_chunk_are_one_task():
+    x = lazy_zeros({"shot": 6, "time": 400}, (3, 40))
+    thin, thick = strips_of(D1(x.time) @ x), strips_of(xl.Smoothing1D(x.time, 23) @ x)
+    assert len(thin) == 2 * 10
+    assert len(thick) == 2 * 18  # more than a quarter of a chunk: for one neighbour each
+    assert per_chunk(D1(x.time), x) == 2
+    both = strips_of((D1(x.time) + D1(x.shot)) @ x)  # along each dim, on their own
+    assert len(both) == 2 * 10 + 2 * 10
+
+
 def test_keys_are_those_of_the_result():
     x = lazy_zeros({"time": 40}, 10)
     y = D1(x.time) @ x
@@ -662,6 +677,53 @@ def test_large_weights_are_there_once(adjoint):
         made = sum(len(cloudpickle.dumps(t)) for t in own_tasks(B @ x, x).values())
         copies = str(A).count("Diagonal")
         assert made < 1.1 * copies * weights.nbytes + 3500 * x.data.npartitions
+
+
+# --- vectors ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lazy", [(), "a", "x", "xpz", "axpz"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
+def test_steps_of_two_vectors(lazy, dtype):
+    """Three times in a row, so that one rides on the other from the second time on."""
+    plain = dict(zip("xpz", random((3, 6, 40), dtype), strict=True))
+    x, p, z = (
+        Array(da.from_array(v, chunks=(3, 10)) if name in lazy else v.copy(), ("s", "t"))
+        for name, v in plain.items()
+    )
+    a: Any = da.from_array(np.array(0.3)) if "a" in lazy else 0.3
+    wide = {name: v.astype("c16") for name, v in plain.items()}
+    for _ in range(3):
+        x, p = engine.advance(x, p, z, a, -0.7)
+        wide["x"], wide["p"] = wide["x"] + 0.3 * wide["p"], wide["z"] - 0.7 * wide["p"]
+        x, p = engine.persist(x, p)
+        for made, name in ((x, "x"), (p, "p")):
+            assert made.data.dtype == dtype
+            eps = np.finfo(dtype).eps
+            np.testing.assert_allclose(
+                np.asarray(made.data), wide[name], rtol=0, atol=40 * eps
+            )
+    assert isinstance(np.asarray(engine.settled(x).data), np.ndarray)
+
+
+def test_products_that_are_wanted_together():
+    values = random((4, 5, 12), "f8")
+    r, s, t, n = (
+        xr.DataArray(v, dims=("s", "t")).chunk(s=5, t=c)
+        for v, c in zip(values, (4, 4, 6, 12), strict=True)
+    )
+    trees = [Array(v.data, v.dims) for v in (r, s, t)]
+    blocks = {"one": trees[0], "other": Array(n.values, n.dims)}
+    pairs = [(trees[0], trees[0]), (trees[1], trees[0]), (trees[2], trees[2])]
+    numbers = engine.dots(*pairs, 2.5, (blocks, blocks), pairs[0])
+    expected = [(r * r).sum(), (s * r).sum(), (t * t).sum(), 2.5]
+    expected += [(r * r).sum() + (n * n).sum(), (r * r).sum()]
+    for made, exact in zip(numbers, expected, strict=True):
+        np.testing.assert_allclose(float(made), float(exact), rtol=1e-13)
+    assert numbers[0] is numbers[5]
+    alike = engine.dots(pairs[0], pairs[1])
+    graph = {k for d in alike for k in d.__dask_graph__() if "dot-" in str(k)}
+    assert len(graph) == 3 + 2  # one task per chunk, one per number
 
 
 # --- where tasks run --------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xlops.kernels.band import Band
 from xlops.kernels.scan import scan, total
 from xlops.kernels.stencil import apply, star
-from xlops.kernels.vectors import axpy, dot
+from xlops.kernels.vectors import advance, axpy, dot
 
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
 
@@ -315,6 +315,23 @@ def test_axpy(dtype, n, into, a):
         assert norm == pytest.approx(dot(out, out), rel=1e-14)
 
 
+@pytest.mark.parametrize("new", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 100_000])
+def test_advance(dtype, n, new):
+    rng = np.random.default_rng(n)
+    x, p, z = (numbers(rng, n, dtype) for _ in range(3))
+    a, b = 0.7, -1.3
+    expected = wide(x) + a * wide(p), wide(z) + b * wide(p)
+    out = (np.full(n, np.nan, dtype), np.full(n, np.nan, dtype)) if new else ()
+    for array in (x, p, z) if new else (z,):
+        array.flags.writeable = False
+    advance(a, b, x, p, z, *out)
+    for made, exact in zip(out or (x, p), expected, strict=True):
+        size = abs(exact) + 2 * abs(exact).max(initial=0)
+        assert np.all(abs(wide(made) - exact) <= tolerance(dtype, 1) * (size + 4))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 100_000])
 def test_dot(dtype, n):
@@ -331,6 +348,8 @@ def test_vectors_that_do_not_fit_are_refused():
     x = np.ones(4)
     with pytest.raises(TypeError, match="differ"):
         axpy(1.0, x, x, np.ones(5))
+    with pytest.raises(TypeError, match="differ"):
+        advance(1.0, 1.0, x.copy(), x.copy(), np.ones(5))
     with pytest.raises(TypeError, match="differ"):
         dot(x, x.astype(np.float32))
     with pytest.raises(ValueError, match="contiguous"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 
@@ -62,4 +63,9 @@ def _release(name: str, holder: int, reference: weakref.ref[Client]) -> None:
             return
         _sent[client].pop(name, None)
     # Nobody waits for it: this may be called anywhere.
-    client.loop.add_callback(client.unregister_worker_plugin, _called(name, client))
+    client.loop.add_callback(_forget, _called(name, client), client)
+
+
+async def _forget(plugin: str, client: Client) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the scheduler may be another by now
+        await client.unregister_worker_plugin(plugin)
