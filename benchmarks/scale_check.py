@@ -1,10 +1,10 @@
 """The model of `benchmarks.scale` against real runs on this machine.
 
 Small jobs run on threads, and on clusters of one and two processes with one thread each.
-Tasks have to be those of the model exactly. Bytes between workers
-are compared where chunks are put in blocks, as in the model, and shown where the scheduler
-decides. Times are compared within a factor, and so is what the largest task holds: the
-memory in which a chunk and wide halos are joined is in no plan.
+Tasks have to be those of the model exactly. Bytes between workers and times agree within a
+factor where chunks are put in blocks, as in the model; where the scheduler decides they are
+shown. What the largest task holds is more than the model has where halos are wide: the
+memory in which a chunk and its halos are joined is in no plan.
 """
 
 from __future__ import annotations
@@ -233,14 +233,18 @@ def checks(jobs: Sequence[Job]) -> Iterator[str]:
                 yield _moved(model, "2 processes, in blocks", ran, one, MOVED)
         with cluster(2) as client:
             ran = on_cluster(model, client)
-            yield from _rows(model, "2 processes, Dask's choice", ran, one, 2)
+            yield from _rows(model, "2 processes, Dask's choice", ran, one, 2, False)
             yield _moved(model, "2 processes, Dask's choice", ran, one, None)
 
 
-def _rows(model: Model, where: str, ran: Ran, on: Machine, workers: int) -> Iterator[str]:
-    took = model.cost(workers, on).seconds(PER_TASK, NETWORKS[0])
+def _rows(
+    model: Model, where: str, ran: Ran, on: Machine, workers: int, placed: bool = True
+) -> Iterator[str]:
+    took, within = model.cost(workers, on).seconds(PER_TASK, NETWORKS[0]), SECONDS
+    if not placed:
+        within = float("inf")
     yield _row(model.job, where, "tasks", ran.tasks, model.tasks, 1.0, 1.0)
-    yield _row(model.job, where, "seconds", ran.seconds, took, 1 / SECONDS, SECONDS)
+    yield _row(model.job, where, "seconds", ran.seconds, took, 1 / within, within)
 
 
 def _moved(model: Model, where: str, ran: Ran, on: Machine, within: float | None) -> str:
