@@ -341,7 +341,7 @@ class Model:
     last : mapping of str to int
         Samples of the last chunk along these dims.
     peak : int
-        Bytes that the largest task holds.
+        Bytes that the largest task holds: of those in plans, of the solver's, and of sums.
     """
 
     def __init__(self, job: Job, chunk: Counts, sizes: Counts | None = None) -> None:
@@ -355,8 +355,14 @@ class Model:
             lambda grid: sum(plan.bytes_moved for plan in self._plans(grid)), job.least
         )
         fully = {d: min(n, self.counts[d]) for d, n in job.larger.items()}
-        solver = self._runs.largest * job.stored(self.chunk)[1]
-        self.peak = max(*(p.peak_bytes for p in self._plans(fully)), round(solver))
+        self.peak = max(
+            round(self._runs.largest * job.stored(self.chunk)[1]),
+            *(plan.peak_bytes for plan in self._plans(fully)),
+            *(
+                min(s.parts, graph.ADDED_AT_ONCE) * s.part_bytes + s.part_bytes
+                for s in self.sums
+            ),
+        )
 
     def _plans(self, grid: Counts) -> list[Explanation]:
         """The plans on a small grid; no chunk along a dim is the last one, alone."""
