@@ -41,8 +41,8 @@ __all__ = [
 SMALL: dict[str, tuple[Counts, Counts]] = {
     "post-stack": ({"inline": 24, "crossline": 24}, {"inline": 140, "crossline": 70}),
     "mdc": (
-        {"receiver": 48, "source": 48, "virtual": 32},
-        {"receiver": 230, "source": 330, "virtual": 60},
+        {"receiver": 64, "source": 64, "virtual": 64},
+        {"receiver": 250, "source": 380, "virtual": 70},
     ),
     "smoothing": (
         {"lat": 96, "lon": 96, "time": 160},
