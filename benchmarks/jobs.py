@@ -48,14 +48,15 @@ class Problem(NamedTuple):
             xl.cgls(self.operator, self.y, niter=niter, tol=0, callback=callback)
             return
         for _ in range(niter):
-            (self.operator @ self.x).persist()
-            callback(None)
+            result = (self.operator @ self.x).persist()
+            callback(result)
+            del result  # or the next round would find it
 
 
 class Sums(NamedTuple):
     """Partial results that are added up: how many sums, of how many parts, along a dim."""
 
-    count: int
+    number: int
     parts: int
     dim: str
     part_bytes: int
@@ -75,8 +76,8 @@ class Job:
         Chunks that are compared, small ones first, along the dims that are cut.
     least : mapping of str to int
         From how many chunks on, along each dim that is cut, plans are of one kind.
-    spread, vector : tuple of str
-        Dims whose chunks are shared out among workers, and those of the model.
+    spread : tuple of str
+        Dims whose chunks are shared out among workers.
     trial : mapping of str to int
         Tiny sizes of all dims, a chunk where they are cut, to count tasks with.
     timed : mapping of str to int
@@ -87,6 +88,8 @@ class Job:
         How much of each kind of work a round does on a grid: sizes, counts.
     stored : callable
         Bytes of weights, and of the array that memory is measured in, from sizes.
+    dots : callable
+        Of how many numbers scalar products that are made together are the sum.
     sums : callable
         The partial results of a round, from the sizes of a chunk and counts.
     """
@@ -97,13 +100,25 @@ class Job:
     chunks: tuple[Counts, ...]
     least: Counts
     spread: tuple[str, ...]
-    vector: tuple[str, ...]
     trial: Counts
     timed: Counts
     build: Callable[[Make, Chunks], Problem]
     work: Callable[[Counts, Counts], dict[str, float]]
     stored: Callable[[Counts], tuple[int, int]]
-    sums: Callable[[Counts, Counts], list[Sums]] = lambda chunk, counts: []
+    dots: Callable[[Counts], tuple[int, ...]] = lambda counts: ()
+    sums: Callable[[Counts, Counts], list[Sums]] | None = None
+
+    @property
+    def alone(self) -> dict[str, dict[int, float]]:
+        """What one chunk along a dim is, in numbers of chunks of which plans are alike."""
+        return {
+            d: {1: 1.0} if n <= 2 else {n: n, n + 1: 1 - n} for d, n in self.least.items()
+        }
+
+    @property
+    def larger(self) -> dict[str, int]:
+        """A small grid that has a chunk whose neighbours are all like itself."""
+        return {dim: n + 3 for dim, n in self.least.items()}
 
     def problem(
         self, make: Make, chunk: Counts, counts: Counts, last: Counts | None = None
@@ -159,7 +174,7 @@ def _post_stack(make: Make, chunks: Chunks) -> Problem:
     smooth = xl.Laplacian(d.inline, d.crossline, d.time, weights=weights)
     eps = pint.Quantity(0.1, "m**2/s")
     stack = xl.VStack({"data": model, "smooth": eps * smooth})
-    return Problem(stack, d, {"data": d, "smooth": d})
+    return Problem(stack, d, {"data": d, "smooth": xr.zeros_like(d)})
 
 
 def _samples(sizes: Counts, counts: Counts) -> dict[str, float]:
@@ -168,6 +183,12 @@ def _samples(sizes: Counts, counts: Counts) -> dict[str, float]:
 
 def _no_weights(sizes: Counts) -> tuple[int, int]:
     return 0, 4 * math.prod(sizes.values())
+
+
+def _once_each(counts: Counts) -> tuple[int, int]:
+    """Blocks of the data and the model have their chunks in the same places."""
+    chunks = math.prod(counts.values())
+    return chunks, chunks
 
 
 def _squares(sides: tuple[int, ...]) -> tuple[Counts, ...]:
@@ -181,12 +202,12 @@ POST_STACK = Job(
     chunks=_squares((48, 96, 192, 384)),
     least={"inline": 2, "crossline": 2},
     spread=("inline", "crossline"),
-    vector=("inline", "crossline"),
     trial={"inline": 6, "crossline": 5, "time": 50},
     timed={"inline": 48, "crossline": 48},
     build=_post_stack,
     work=_samples,
     stored=_no_weights,
+    dots=_once_each,
 )
 
 
@@ -242,6 +263,12 @@ def _partial(chunk: Counts, counts: Counts) -> list[Sums]:
     return [of("receiver", "source"), of("source", "receiver")]
 
 
+def _apart(counts: Counts) -> tuple[int, int]:
+    """Data and model are chunked differently: where both are asked for, each counts."""
+    data, model = (counts[d] * counts["virtual"] for d in ("receiver", "source"))
+    return data, data + model
+
+
 def _blocks(sides: tuple[int, ...]) -> tuple[Counts, ...]:
     return tuple({"receiver": side, "source": side, "virtual": 64} for side in sides)
 
@@ -249,16 +276,17 @@ def _blocks(sides: tuple[int, ...]) -> tuple[Counts, ...]:
 MDC = Job(
     name="mdc",
     title="MDC, kernel of 1 TB, 512 virtual sources, one iteration of CGLS",
-    sizes={"time": 2_000, "receiver": 11_264, "source": 11_264, "virtual": 512},
+    sizes={"time": 2_000, "receiver": 12_288, "source": 10_240, "virtual": 512},
     chunks=_blocks((64, 128, 256, 512)),
-    least={"receiver": 4, "source": 4, "virtual": 1},
+    # Not as many of both: their chunks would then lie in the same places.
+    least={"receiver": 4, "source": 6, "virtual": 2},
     spread=("receiver", "source"),
-    vector=("source", "virtual"),
-    trial={"time": 20, "receiver": 3, "source": 3, "virtual": 2},
+    trial={"time": 200, "receiver": 6, "source": 6, "virtual": 4},
     timed={"receiver": 64, "source": 64, "virtual": 64},
     build=_mdc,
     work=_products,
     stored=_kernel,
+    dots=_apart,
     sums=_partial,
 )
 
@@ -285,7 +313,6 @@ SMOOTHING = Job(
     ),
     least={"lat": 2, "lon": 2, "time": 2},
     spread=("lat", "lon", "time"),
-    vector=("lat", "lon", "time"),
     trial={"lat": 24, "lon": 20, "time": 22},
     timed={"lat": 160, "lon": 160, "time": 320},
     build=_smoothing,

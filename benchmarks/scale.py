@@ -18,19 +18,20 @@ import math
 import pathlib
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 if __name__ == "__main__":  # also as a file
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import dask
 from dask.callbacks import Callback
+from dask.sizeof import sizeof
 from dask.task_spec import Task
 
-from benchmarks.jobs import JOBS, Counts, Job, Problem, empty, random
-from xlops.engine import graph, vectors
+from benchmarks.jobs import JOBS, Counts, Job, Problem, Sums, empty, random
+from xlops.engine import Explanation, graph, vectors
 
 __all__ = ["Affine", "Cost", "Machine", "Model", "Round", "measured", "recorded", "tables"]
 
@@ -38,6 +39,7 @@ WORKERS = (10, 100, 1_000, 10_000)
 TASK_SECONDS = (0.2e-3, 1e-3)
 NETWORKS = (1.25e9, 12.5e9)  # 10 and 100 Gb/s
 ENOUGH = 0.8
+EVEN = 1.1  # times the best share of work, within which layouts are compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +59,17 @@ class Machine:
 
 
 # A shared core of an x86-64 server with AVX-512; `--measure` asks the machine it runs on.
-HERE: dict[str, dict[str, float]] = {}
+HERE: dict[str, dict[str, float]] = {
+    "post-stack": {"samples": 4.2e-8},
+    "mdc": {"products": 1.7e-10, "sums": 1.3e-9, "samples": 1.1e-8},
+    "smoothing": {"samples": 4.2e-9},
+}
 
 
 # --- counting -------------------------------------------------------------------------
 
 
-def corners(least: Counts) -> list[dict[str, int]]:
-    """The grids of so many chunks, or one more, along each dim."""
-    mores = itertools.product((0, 1), repeat=len(least))
-    return [{d: n + k for (d, n), k in zip(least.items(), m, strict=True)} for m in mores]
+Weights: TypeAlias = Mapping[int, float]
 
 
 class Affine:
@@ -74,32 +77,52 @@ class Affine:
 
     Parameters
     ----------
+    count : callable
+        The count on a grid, which is asked for small ones only.
     least : mapping of str to int
-        The smallest grid that has chunks of all kinds.
-    values : sequence of float
-        The count on each of the `corners` of that grid.
+        The smallest grid from which on this holds.
     """
 
-    def __init__(self, least: Counts, values: Sequence[float]) -> None:
-        self.least, self.values = least, values
+    def __init__(self, count: Callable[[Counts], float], least: Counts) -> None:
+        self.least = least
+        self._count = functools.cache(
+            lambda *grid: count(dict(zip(least, grid, strict=True)))
+        )
 
-    def __call__(self, counts: Mapping[str, float]) -> float:
-        """The count on any grid; of the mean of several grids, the mean count."""
-        values = list(self.values)
-        for dim, least in self.least.items():
-            half = len(values) // 2
-            more = counts[dim] - least
-            pairs = zip(values[:half], values[half:], strict=True)
-            values = [low + more * (high - low) for low, high in pairs]
-        return values[0]
+    def __call__(self, counts: Counts) -> float:
+        """The count on any grid."""
+        return self.of({dim: self.along(dim, counts[dim]) for dim in self.least})
+
+    def along(self, dim: str, n: int) -> dict[int, float]:
+        """What so many chunks along a dim are, in small numbers of chunks."""
+        least = self.least[dim]
+        return {n: 1.0} if n <= least + 1 else {least: least + 1 - n, least + 1: n - least}
+
+    def of(self, grids: Mapping[str, Weights]) -> float:
+        """The count on a weighted sum of small grids."""
+        total = 0.0
+        for grid in itertools.product(*(grids[dim].items() for dim in self.least)):
+            weight = math.prod(weight for _, weight in grid)
+            total += weight * self._count(*(n for n, _ in grid)) if weight else 0.0
+        return total
+
+
+def plus(first: Weights, factor: float, second: Weights) -> dict[int, float]:
+    """The sum of numbers of chunks, one of them times a factor."""
+    keys = {*first, *second}
+    return {n: first.get(n, 0.0) + factor * second.get(n, 0.0) for n in keys}
 
 
 def further(parts: int, at_once: int) -> int:
-    """Tasks that add up parts some at a time, beyond the last one."""
+    """Tasks that add up parts some at a time, beyond the last one.
+
+    Where one part is left over, Dask runs its sum in one with what makes the part.
+    """
     tasks = 0
     while parts > at_once:
+        left_over = parts % at_once == 1
         parts = -(-parts // at_once)
-        tasks += parts
+        tasks += parts - left_over
     return tasks
 
 
@@ -131,8 +154,8 @@ class Round:
     ----------
     tasks : int
         Tasks that have run.
-    dots : int
-        Those among them that end a dot product.
+    largest : int
+        Bytes that a task of the solver gets and makes at most.
     held : int
         Bytes of all arrays that were alive at once: what the round began with and, at
         the worst moment, results that are still needed.
@@ -141,18 +164,20 @@ class Round:
     """
 
     tasks: int = 0
-    dots: int = 0
+    largest: int = 0
     held: int = 0
-    seconds: Counter[str] = dataclasses.field(default_factory=Counter)
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: defaultdict(float)
+    )
 
 
-class _Recorder(Callback):  # type: ignore[misc]
+class _Recorder(Callback):
     """Records rounds of tasks."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rounds = [Round()]
-        self._started = 0.0
+        self._started, self._read = 0.0, 0
         self._given: dict[Any, int] = {}
 
     def end(self, _: Any) -> None:
@@ -160,25 +185,33 @@ class _Recorder(Callback):  # type: ignore[misc]
         self.rounds.append(Round())
 
     def _start_state(self, dsk: Any, state: Any) -> None:
-        self._given = {key: _nbytes(value) for key, value in state["cache"].items()}
+        self._given = {key: sizeof(value) for key, value in state["cache"].items()}
 
     def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
+        self._read = bytes_read(key, dsk, state)
         self._started = time.perf_counter()
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
         seconds, task = time.perf_counter() - self._started, dsk[key]
-        if not isinstance(task, Task):
+        if not counts(key, task):
             return
         current = self.rounds[-1]
         current.tasks += 1
-        current.dots += task.func is vectors._summed
         current.seconds[_kind(key, task)] += seconds
-        made = (_nbytes(v) for k, v in state["cache"].items() if k not in self._given)
+        if task.func.__module__ == vectors.__name__:
+            current.largest = max(current.largest, self._read + sizeof(result))
+        made = (sizeof(v) for k, v in state["cache"].items() if k not in self._given)
         current.held = max(current.held, sum(self._given.values()) + sum(made))
 
 
-def _nbytes(value: Any) -> int:
-    return getattr(value, "nbytes", 0)
+def counts(key: Any, node: Any) -> bool:
+    """Whether a node of a graph is a task, and not how Dask hands out a result."""
+    return isinstance(node, Task) and "finalize-" not in str(key)
+
+
+def bytes_read(key: Any, dsk: Any, state: Any) -> int:
+    """Bytes of all that a task is given."""
+    return sum(sizeof(state["cache"][k]) for k in dsk[key].dependencies)
 
 
 def _kind(key: Any, task: Task) -> str:
@@ -188,18 +221,20 @@ def _kind(key: Any, task: Task) -> str:
     return "products" if partial else "samples"
 
 
-def recorded(problem: Problem) -> Round:
+def recorded(make: Callable[[], Problem]) -> Round:
     """A round that has run; not the first one, in which there is more to do."""
     recorder = _Recorder()
-    with dask.config.set(scheduler="synchronous"), recorder:
-        problem.run(2, recorder.end)
+    with dask.config.set(scheduler="synchronous"):
+        problem = make()
+        with recorder:
+            problem.run(2, recorder.end)
     return recorder.rounds[1]
 
 
 def measured(job: Job) -> dict[str, float]:
     """Seconds of one thread for a unit of each kind of work of a job."""
     chunk = {**job.sizes, **job.timed}
-    seconds = recorded(job.problem(random, chunk, job.least)).seconds
+    seconds = recorded(lambda: job.problem(random, chunk, job.least)).seconds
     work = job.work(_sizes(chunk, job.least), job.least)
     return {kind: seconds[kind] / amount for kind, amount in work.items()}
 
@@ -209,15 +244,27 @@ def _sizes(chunk: Counts, counts: Counts) -> dict[str, int]:
 
 
 class _Runs:
-    """What small runs of a job say of all others: tasks, dot products, arrays alive."""
+    """What small runs of a job say of all others.
+
+    Attributes
+    ----------
+    tasks : Affine
+        Tasks of a round, but for sums of sums, where chunks are many.
+    arrays : float
+        Arrays of the size of the model that are alive at once, weights left out.
+    largest : float
+        Chunks of the model that a task of the solver holds.
+    """
 
     def __init__(self, job: Job) -> None:
-        grids = corners(job.least)
-        rounds = [recorded(job.problem(random, job.trial, grid)) for grid in grids]
-        self.tasks = Affine(job.least, [one.tasks for one in rounds])
-        self.dots = rounds[0].dots
-        weights, vector = job.stored(_sizes(job.trial, grids[-1]))
-        self.vectors = (rounds[-1].held - weights) / vector
+        def ran(grid: Counts) -> Round:
+            return recorded(lambda: job.problem(random, job.trial, grid))
+
+        self.tasks = Affine(lambda grid: ran(grid).tasks, job.least)
+        largest = ran(job.larger)
+        weights, vector = job.stored(_sizes(job.trial, job.larger))
+        self.arrays = (largest.held - weights) / vector
+        self.largest = largest.largest / job.stored(job.trial)[1]
 
 
 _runs = functools.cache(_Runs)
@@ -234,6 +281,8 @@ class Cost:
     ----------
     workers : int
         How many there are.
+    grid : mapping of str to int
+        How those that have chunks share them out.
     chunks : float
         Chunks of each of those that have any.
     tasks : int
@@ -245,6 +294,7 @@ class Cost:
     """
 
     workers: int
+    grid: Counts
     chunks: float
     tasks: int
     memory: float
@@ -288,57 +338,87 @@ class Model:
         Chunks along the dims that are cut.
     moved : Affine
         Bytes that tasks read beyond one chunk of each array, as `explain` has it.
+    last : mapping of str to int
+        Samples of the last chunk along these dims.
     peak : int
-        Bytes that the largest task holds.
+        Bytes that the largest task holds: of those in plans, of the solver's, and of sums.
     """
 
     def __init__(self, job: Job, chunk: Counts, sizes: Counts | None = None) -> None:
         self.job, self.sizes = job, dict(job.sizes if sizes is None else sizes)
-        self.chunk = {**self.sizes, **chunk}
+        self.chunk = {d: min(n, chunk.get(d, n)) for d, n in self.sizes.items()}
         self.counts = {d: -(-self.sizes[d] // self.chunk[d]) for d in job.least}
         last = {d: self.sizes[d] - (n - 1) * self.chunk[d] for d, n in self.counts.items()}
-        grids = corners(job.least)
-        plans = [job.problem(empty, self.chunk, grid, last).plans() for grid in grids]
-        kinds = {tuple(row.name for plan in some for row in plan.rows) for some in plans}
-        if len(kinds) > 1:
-            raise ValueError(f"{job.title}: small grids have plans of different kinds")
-        self.moved = Affine(job.least, [sum(p.bytes_moved for p in some) for some in plans])
-        self.peak = max(plan.peak_bytes for some in plans for plan in some)
+        self.last = last
         self._runs = _runs(job)
+        self.moved = Affine(
+            lambda grid: sum(plan.bytes_moved for plan in self._plans(grid)), job.least
+        )
+        fully = {d: min(n, self.counts[d]) for d, n in job.larger.items()}
+        self.peak = max(
+            round(self._runs.largest * job.stored(self.chunk)[1]),
+            *(plan.peak_bytes for plan in self._plans(fully)),
+            *(
+                min(s.parts, graph.ADDED_AT_ONCE) * s.part_bytes + s.part_bytes
+                for s in self.sums
+            ),
+        )
+
+    def _plans(self, grid: Counts) -> list[Explanation]:
+        """The plans on a small grid; no chunk along a dim is the last one, alone."""
+        last = {dim: size for dim, size in self.last.items() if grid[dim] != 1}
+        grid = {dim: max(n, 1) for dim, n in grid.items()}
+        return self.job.problem(empty, self.chunk, grid, last).plans()
 
     @property
     def spread(self) -> dict[str, int]:
         """Chunks along the dims that are shared out among workers."""
         return {dim: self.counts[dim] for dim in self.job.spread}
 
+    @property
+    def sums(self) -> list[Sums]:
+        """The partial results that a round adds up."""
+        return self.job.sums(self.chunk, self.counts) if self.job.sums else []
+
     @functools.cached_property
     def tasks(self) -> int:
         """Tasks of a round."""
         tasks = round(self._runs.tasks(self.counts))
-        chunks = math.prod(self.counts[dim] for dim in self.job.vector)
-        tasks += self._runs.dots * further(chunks, vectors.ADDED_AT_ONCE)
-        for sums in self.job.sums(self.chunk, self.counts):
-            tasks += sums.count * further(sums.parts, graph.ADDED_AT_ONCE)
+        for parts in self.job.dots(self.counts):
+            tasks += further(parts, vectors.ADDED_AT_ONCE)
+        for sums in self.sums:
+            tasks += sums.number * further(sums.parts, graph.ADDED_AT_ONCE)
         return tasks
 
     def network(self, grid: Counts) -> float:
         """Bytes between workers, each with a block of chunks, so many along each dim.
 
-        Of what tasks read beyond their own chunks, what lies in other blocks: all of it,
-        without what blocks would move were they alone. The mean of their sizes will do.
+        Of what tasks read beyond their own chunks, what lies in other blocks.
         """
-        blocks = {dim: n / grid.get(dim, 1) for dim, n in self.counts.items()}
-        total = self.moved(self.counts) - math.prod(grid.values()) * self.moved(blocks)
-        for sums in self.job.sums(self.chunk, self.counts):
+        inside = {d: self._cut(d, n, grid.get(d, 1)) for d, n in self.counts.items()}
+        total = self.moved(self.counts) - self.moved.of(inside)
+        for sums in self.sums:
             travelled = crossing(sums.parts, grid[sums.dim], graph.ADDED_AT_ONCE)
-            total += sums.count * travelled * sums.part_bytes
+            total += sums.number * travelled * sums.part_bytes
         return total
+
+    def _cut(self, dim: str, n: int, blocks: int) -> dict[int, float]:
+        """What so many chunks along a dim are where nothing is read across blocks.
+
+        One chunk more along a dim moves what it moves alone, and what goes over its
+        border: that is taken away at each border of blocks.
+        """
+        least, alone = self.job.least[dim], self.job.alone[dim]
+        if n == blocks and 1 in alone:
+            return {1: n - 1.0, 0: 1.0}
+        border = plus({least: -1.0, least + 1: 1.0}, -1.0, alone)
+        return plus(self.moved.along(dim, n), 1.0 - blocks, border)
 
     @property
     def memory(self) -> float:
         """Bytes of all arrays that are alive at once."""
         weights, vector = self.job.stored(self.sizes)
-        return weights + self._runs.vectors * vector
+        return weights + self._runs.arrays * vector
 
     @property
     def chunk_bytes(self) -> int:
@@ -353,23 +433,30 @@ class Model:
 
     def cost(self, workers: int, machine: Machine) -> Cost:
         """The cost on so many workers, with the blocks of chunks that suit best."""
-        work, chunks = self.work(machine), math.prod(self.spread.values())
-
-        def cost(grid: Counts) -> Cost:
-            most = math.prod(-(-self.spread[dim] // n) for dim, n in grid.items())
-            busy = math.prod(grid.values())
-            return Cost(
-                workers=workers,
-                chunks=chunks / busy,
-                tasks=self.tasks,
-                memory=self.memory / busy + machine.threads * self.peak,
-                network=self.network(grid) / busy,
-                ideal=work / workers,
-                work=work * most / chunks,
-            )
-
-        costs = map(cost, layouts(workers, self.spread))
+        grids = list(layouts(workers, self.spread))
+        most = min(map(self._most, grids))
+        even = (grid for grid in grids if self._most(grid) <= EVEN * most)
+        costs = (self._on(grid, workers, machine) for grid in even)
         return min(costs, key=lambda one: one.seconds(0.0, NETWORKS[0]))
+
+    def _most(self, grid: Counts) -> int:
+        """Chunks of the worker that has most."""
+        return math.prod(-(-self.spread[dim] // n) for dim, n in grid.items())
+
+    def _on(self, grid: Counts, workers: int, machine: Machine) -> Cost:
+        """The cost on workers laid out as a grid."""
+        work, chunks = self.work(machine), math.prod(self.spread.values())
+        busy = math.prod(grid.values())
+        return Cost(
+            workers=workers,
+            grid=grid,
+            chunks=chunks / busy,
+            tasks=self.tasks,
+            memory=self.memory / busy + machine.threads * self.peak,
+            network=self.network(grid) / busy,
+            ideal=work / workers,
+            work=work * self._most(grid) / chunks,
+        )
 
 
 def layouts(workers: int, counts: Counts) -> Iterator[dict[str, int]]:
@@ -398,7 +485,7 @@ def tables(machine: Machine, jobs: Sequence[Job] = tuple(JOBS.values())) -> Iter
 
 def _plans(models: Sequence[Model], machine: Machine) -> Iterator[str]:
     """What chunks cost, and how many workers one scheduler keeps busy."""
-    yield _line(
+    yield line(
         "chunk",
         "of the model",
         "chunks",
@@ -408,10 +495,10 @@ def _plans(models: Sequence[Model], machine: Machine) -> Iterator[str]:
         "a task holds",
         *(f"workers ≥ 80 %, {1e3 * s:g} ms" for s in TASK_SECONDS),
     )
-    yield _line(*[":--"] * 2, *["--:"] * 7)
+    yield line(*[":--"] * 2, *["--:"] * 7)
     for model in models:
         chunks = math.prod(model.spread.values())
-        yield _line(
+        yield line(
             "×".join(str(model.chunk[dim]) for dim in model.job.spread),
             _bytes(model.chunk_bytes),
             f"{chunks:,}",
@@ -419,7 +506,7 @@ def _plans(models: Sequence[Model], machine: Machine) -> Iterator[str]:
             f"{model.tasks / chunks:.1f}",
             _seconds(model.work(machine) / chunks),
             _bytes(model.peak),
-            *(f"{most_workers(model, machine, s):,}" for s in TASK_SECONDS),
+            *(f"{n:,}" for n in most_workers(model, machine)),
         )
     yield ""
 
@@ -427,7 +514,7 @@ def _plans(models: Sequence[Model], machine: Machine) -> Iterator[str]:
 def _costs(models: Sequence[Model], machine: Machine) -> Iterator[str]:
     """What a round costs on all numbers of workers."""
     settings = list(itertools.product(TASK_SECONDS, NETWORKS))
-    yield _line(
+    yield line(
         "chunk",
         "workers",
         "chunks each",
@@ -438,12 +525,12 @@ def _costs(models: Sequence[Model], machine: Machine) -> Iterator[str]:
         *(f"{1e3 * s:g} ms, {8e-9 * b:g} Gb/s" for s, b in settings),
         "limit",
     )
-    yield _line(":--", *["--:"] * (7 + len(settings)), ":--")
+    yield line(":--", *["--:"] * (7 + len(settings)), ":--")
     for model in models:
         for workers in WORKERS:
             cost = model.cost(workers, machine)
             limits = [cost.limit(*setting) for setting in settings]
-            yield _line(
+            yield line(
                 _bytes(model.chunk_bytes),
                 f"{workers:,}",
                 f"{cost.chunks:,.{0 if cost.chunks >= 10 else 1}f}",
@@ -457,18 +544,17 @@ def _costs(models: Sequence[Model], machine: Machine) -> Iterator[str]:
     yield ""
 
 
-def most_workers(model: Model, machine: Machine, per_task: float) -> int:
-    """The largest round number of workers that is efficient, at 10 Gb/s."""
-    numbers = [n * 10**k for k in range(5) for n in (1, 2, 5)]
-    efficient = (
-        n
-        for n in numbers
-        if model.cost(n, machine).efficiency(per_task, NETWORKS[0]) >= ENOUGH
-    )
-    return max(efficient, default=0)
+def most_workers(model: Model, machine: Machine) -> list[int]:
+    """The largest round numbers of workers that are efficient, at 10 Gb/s."""
+    numbers = [n * 10**k for k in range(4) for n in (1, 2, 5)] + [10_000]
+    costs = [model.cost(n, machine) for n in numbers]
+    return [
+        max((c.workers for c in costs if c.efficiency(s, NETWORKS[0]) >= ENOUGH), default=0)
+        for s in TASK_SECONDS
+    ]
 
 
-def _line(*cells: str) -> str:
+def line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 

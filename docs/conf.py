@@ -1,5 +1,6 @@
 """How the documentation is built; CONTRIBUTING.md says with which command."""
 
+import os
 import pathlib
 import shutil
 
@@ -10,6 +11,10 @@ from docutils.utils.math import latex2mathml
 import xlops
 
 HERE = pathlib.Path(__file__).parent
+# Cells may ask the model of `benchmarks`.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])
+)
 
 project = "xlops"
 author = "xlops developers"
