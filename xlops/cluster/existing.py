@@ -109,7 +109,7 @@ def found(where: object, known: str) -> tuple[type[Given | Existing], Any]:
                 raise ArgumentError(
                     f"connect: {text!r} lacks its protocol; did you mean 'tcp://{text}'?"
                 )
-    elif isinstance(address := getattr(where, "scheduler_address", None), str):
+    elif isinstance(getattr(where, "scheduler_address", None), str):
         status = getattr(where, "status", "running")
         if getattr(status, "name", status) in {"closed", "closing", "failed"}:
             raise ClusterError(f"connect: this {type(where).__name__} does not run")
