@@ -55,6 +55,10 @@ def serving(*, obeys_signals=True):
         await stop.wait()
         server.close()
         await server.wait_closed()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:  # what clients have left
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()

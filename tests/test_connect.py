@@ -528,7 +528,7 @@ def test_ssh(finds_this_copy, leaves_nothing, temporary, obeys_signals):
             assert_shut_in([psutil.Process(), *started_processes()])
             (folder,) = temporary.iterdir()
             assert folder.stat().st_mode & 0o077 == 0
-            counted = client.run(os.environ.get, "NUMBA_NUM_THREADS")
+            counted = client.run(lambda: os.environ["NUMBA_NUM_THREADS"])
             assert set(counted.values()) == {"1"}
             slope()
 

@@ -5,8 +5,9 @@ import sys
 
 from xlops.cluster import machine
 
-match sys.argv[1:]:
-    case ["--towards", host]:
-        print(machine.towards(host))  # noqa: T201
-    case arguments:
-        print(json.dumps(machine.described(*arguments)))  # noqa: T201
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["--towards", host]:
+            print(machine.towards(host))  # noqa: T201
+        case arguments:
+            print(json.dumps(machine.described(*arguments)))  # noqa: T201

@@ -107,7 +107,7 @@ def connect(
     dashboard : bool or str, optional
         Whether there is one (no unless given), or where it listens: ``":8787"`` is on
         the loopback, at that port, ``True`` at any free one. It needs bokeh.
-    security : distributed.Security or True, optional
+    security : distributed.Security or bool, optional
         Certificates, with which all connections are encrypted and nobody else gets in.
         True makes some that last as long as the cluster.
     local_directory : path, optional
@@ -176,7 +176,7 @@ def connect(
 
 
 class Connection:
-    """A cluster that can be opened and closed; `connect` makes them.
+    """A cluster that can be opened and closed; `xlops.connect` makes them.
 
     In a ``with`` statement it gives a client that is the one to be used inside of the
     block. It may be opened again when it is closed.

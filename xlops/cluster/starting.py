@@ -37,6 +37,9 @@ def started(kind: type[Closing], *args: Any, **options: Any) -> Iterator[Closing
     finally:
         if getattr(made, "status", None) is not None:  # else there is nothing of it yet
             made.close()
+        # A client that did not start counts as closed, and its thread would go on.
+        if (runner := getattr(made, "_loop_runner", None)) is not None:
+            runner.stop()
 
 
 @contextlib.contextmanager
