@@ -62,7 +62,7 @@ def test_it_is_the_formula(module, d):
 
 def test_it_joins_in(module, d):
     """One task per chunk with another stencil, as the product of two of the library."""
-    x, D, E = d.chunk(time=12), xl.FirstDerivative(d.time), module.Echo(d.time, 3)
+    x, D, E = d.chunk(time=20), xl.FirstDerivative(d.time), module.Echo(d.time, 3)
     product = D @ E
     plan = product.explain(x)
     assert [row.windows for row in plan.rows] == [{"time": "halo 4 + 1"}]
