@@ -38,6 +38,7 @@ templates_path = ["_templates", sphinx_autosummary_accessors.templates_path]
 nb_execution_mode = "force"
 nb_execution_in_temp = True  # what cells write is gone afterwards
 nb_execution_show_tb = True
+nb_render_markdown_format = "gfm"  # with tables
 nb_execution_timeout = 300
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]

@@ -182,7 +182,10 @@ def test_what_a_cluster_runs(client, name):
 
 
 SMALLER = {
-    "post-stack": ({"inline": 24, "crossline": 24}, {"inline": 90, "crossline": 46}),
+    "post-stack": (
+        {"inline": 24, "crossline": 24},
+        {"inline": 90, "crossline": 46, "time": 900},
+    ),
     "smoothing": (
         {"lat": 96, "lon": 96, "time": 160},
         {"lat": 96, "lon": 190, "time": 600},
