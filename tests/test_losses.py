@@ -38,14 +38,14 @@ def problem():
     """An operator, lazy data and the solution of ten iterations."""
     rng = np.random.default_rng(0)
     d = xr.DataArray(
-        rng.standard_normal((8, 24, 40)),
+        rng.standard_normal((8, 96, 400)),
         dims=("shot", "offset", "time"),
-        coords={"offset": 12.5 * np.arange(24), "time": 0.004 * np.arange(40)},
+        coords={"offset": 12.5 * np.arange(96), "time": 0.004 * np.arange(400)},
     )
-    weights = 1 + abs(d.isel(shot=0, drop=True))
+    weights = 1 + abs(d.isel(shot=0, drop=True))  # so large that workers keep them
     smooth = xl.Smoothing1D(d.offset, 3) @ xl.Smoothing1D(d.time, 5)
     A = xl.Diagonal(weights) + 0.5 * smooth
-    return A, d.chunk(shot=4, offset=8), xl.cgls(A, d, niter=10, tol=0)
+    return A, d.chunk(shot=4, offset=32), xl.cgls(A, d, niter=10, tol=0)
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,6 @@ def loss(error: BaseException) -> str | None:
             f"workers died again and again, lastly in {str(task)[:60]!r}, most often for "
             "want of memory (give them more, or the data smaller chunks)"
         )
-    if isinstance(error, (distributed.CancelledError, distributed.comm.CommClosedError)):
-        return GONE
-    return None
+    if isinstance(error, distributed.comm.CommClosedError):
+        return "a connection between the parts of the cluster is lost"
+    return GONE if isinstance(error, distributed.CancelledError) else None

@@ -14,6 +14,10 @@ from xlops.windows.pieces import NDArray
 __all__ = ["send"]
 
 
+# How often weights are sent while workers die.
+MOST_TRIES = 5
+
+
 class _Weights(WorkerPlugin):
     """Weights of an operator: every worker gets a plugin once, also those that join."""
 
@@ -43,9 +47,21 @@ def send(name: str, data: NDArray, client: Client) -> None:
         if id(data) in holders:
             return
         if not holders:
-            client.register_plugin(_Weights(name, data), name=_called(name, client))
+            _register(_Weights(name, data), _called(name, client), client)
         holders.add(id(data))
         weakref.finalize(data, _release, name, id(data), weakref.ref(client))
+
+
+def _register(plugin: _Weights, called: str, client: Client) -> None:
+    """Give a plugin to all workers, even if some of them die meanwhile."""
+    for _ in range(MOST_TRIES - 1):
+        try:
+            client.register_plugin(plugin, name=called)
+        except OSError:  # a worker is gone: whether the others have it is not known
+            plugin.idempotent = False
+        else:
+            return
+    client.register_plugin(plugin, name=called)
 
 
 def _called(name: str, client: Client) -> str:
