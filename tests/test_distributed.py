@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import itertools
 import pickle
 import time
 import warnings
@@ -17,6 +18,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 import xlops as xl
 
 CHUNKS, LONG, WIDE = 8, 32, 64
+SEEDS = itertools.count()
 
 
 class Watch(SchedulerPlugin):
@@ -188,6 +190,95 @@ def test_halos_are_all_that_moves(client):
     exchanges = 2 * niter + 1  # A p and Aᴴ r, and Aᴴ y to begin with
     halos = exchanges * 2 * strip  # both sides of the border between workers
     assert moved <= 2.01 * halos
+
+
+def made_by_dask(shape, chunks, dims, dtype="float64"):
+    """Data that are not there yet, and that nobody has asked before."""
+    seed = next(SEEDS)
+    lazy = da.random.default_rng(seed).standard_normal(shape, chunks=chunks)
+    coords = {dim: 10.0 * np.arange(n) for dim, n in zip(dims, shape, strict=True)}
+    return xr.DataArray(lazy.astype(dtype), coords, dims)
+
+
+def single(folder):
+    y = made_by_dask((64, 256, 64), (64, 32, 64), ("shot", "time", "depth"))
+    A = xl.FirstDerivative(y.time, order=5) @ xl.FirstDerivative(y.time)
+    return A, y, 3 * 64 * 64 * 8
+
+
+def post_stack(folder):
+    dims = ("inline", "crossline", "time")
+    d = made_by_dask((96, 80, 60), (24, 20, 60), dims, "float32")
+    A = 0.5 * xl.Convolve1D(d.time, np.hanning(11), 5) @ xl.FirstDerivative(d.time)
+    smooth = 0.1 * xl.Laplacian(d.inline, d.crossline, d.time)
+    stack = xl.VStack({"data": A, "smooth": smooth})
+    return stack, {"data": d, "smooth": xr.zeros_like(d)}, 80 * 60 * 4
+
+
+def from_files(folder):
+    dims = ("inline", "crossline", "time")
+    y = made_by_dask((96, 80, 60), (24, 20, 60), dims)
+    y.to_dataset(name="y").to_zarr(folder / "y.zarr")
+    y = xr.open_zarr(folder / "y.zarr").y
+    return xl.Laplacian(y.inline, y.crossline, y.time), y, 80 * 60 * 8
+
+
+def in_memory(y):
+    if isinstance(y, dict):
+        return {name: block.compute() for name, block in y.items()}
+    return y.compute()
+
+
+@pytest.mark.parametrize("problem", [single, post_stack, from_files])
+def test_chunks_of_solvers_have_homes(client, tmp_path, problem):
+    """Bytes between workers are within 2 × of the halos' own, wherever data come from.
+
+    These are the strips on both sides of the border between the two workers, forward and
+    back. Both strips of a chunk are one value, which makes twice the bytes; numbers and
+    what messages need come on top.
+    """
+    pytest.importorskip("zarr")
+    A, y, strip = problem(tmp_path)
+    sent = []
+    solution = xl.cgls(
+        A, y, niter=8, tol=0, callback=lambda status: sent.append(outgoing(client))
+    )
+    ended(solution)
+    moved = (sent[-1] - sent[1]) / (len(sent) - 2)
+    assert moved <= 2 * (2 * 2 * strip) + 2**15
+    expected = xl.cgls(A, in_memory(y), niter=8, tol=0).x
+    scale = 1e-10 * float(np.abs(expected).max())
+    np.testing.assert_allclose(solution.x, expected, rtol=0, atol=scale)
+
+
+def homes(client, array):
+    """The worker that has each chunk."""
+    wait(array)
+    return {key[1:]: lying for key, lying in client.who_has(futures_of(array)).items()}
+
+
+def test_each_worker_has_half_of_the_chunks(client):
+    A, y, _ = post_stack(None)
+    solution = xl.cgls(A, y, niter=2, tol=0)
+    found = homes(client, solution.x.data)
+    sides = [{found[i, j, 0] for j in range(4)} for i in range(4)]
+    assert [len(side) for side in sides] == [1, 1, 1, 1]
+    assert sides[0] == sides[1] != sides[2] == sides[3]
+
+
+def test_chunks_stay_where_users_say(client):
+    A, y, _ = single(None)
+    worker = max(client.scheduler_info()["workers"])
+    with dask.annotate(workers=[worker]):
+        solution = xl.cgls(A, y, niter=2, tol=0)
+        found = homes(client, solution.x.data)
+    assert {*found.values()} == {(worker,)}
+
+
+def test_homes_are_no_part_of_results(client):
+    A, y, _ = single(None)
+    x = xl.cgls(A, y, niter=1, tol=0).x
+    assert not any(layer.annotations for layer in x.data.dask.layers.values())
 
 
 def weights(seed, shape=(50, 400, 320)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from xlops.engine.explain import Explanation, chunks_for, explain
 from xlops.engine.lazy import is_lazy
 from xlops.engine.loss import loss
+from xlops.engine.placement import Homes
 from xlops.engine.run import run
 from xlops.engine.stored import Shelf, on_disk, regular
 from xlops.engine.vectors import (
@@ -36,6 +37,7 @@ from xlops.engine.vectors import (
 
 __all__ = [
     "Explanation",
+    "Homes",
     "Shelf",
     "Tree",
     "advance",

@@ -13,6 +13,7 @@ import numpy as np
 from xlops.engine import threads
 from xlops.engine.lazy import chunkwise, in_chunks, is_lazy
 from xlops.engine.loss import check_connected, client_of, gathered
+from xlops.engine.placement import Homes
 from xlops.engine.together import Both, is_on_board, on_board, rides
 from xlops.windows.pieces import Array, NDArray, floating, of_kind
 
@@ -435,11 +436,11 @@ def count_nan(tree: Tree) -> Any:
     return total
 
 
-def persist(*values: Any) -> tuple[Any, ...]:
+def persist(*values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
     """Compute what is lazy, all in one submission, and keep it where it was computed.
 
     Vectors come back as vectors, numbers as floats. What travels with another of these
-    vectors stays on board.
+    vectors stays on board. On a cluster, chunks are made at home where `homes` are given.
     """
     lazy = [data for data in _data(*filter(is_tree, values)) if is_lazy(data)]
     numbers = [value for value in values if is_lazy(value)]
@@ -450,8 +451,10 @@ def persist(*values: Any) -> tuple[Any, ...]:
     from dask.base import get_scheduler
     from dask.base import persist as persisted
 
-    check_connected(client_of(get_scheduler()))
-    done = dict(zip(map(id, own), persisted(*own), strict=True))
+    client = client_of(get_scheduler())
+    check_connected(client)
+    made = persisted(*own) if homes is None else homes.persist(client, own)
+    done = dict(zip(map(id, own), made, strict=True))
     for data in lazy:
         if id(data) in carriers:
             done[id(data)] = on_board(done[id(carriers[id(data)])], data.dtype)

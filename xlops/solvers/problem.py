@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from xlops import engine
@@ -47,6 +48,10 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.y = self.kept(self.y)
+
+    @functools.cached_property
+    def _homes(self) -> engine.Homes:
+        return engine.Homes([leaf.data for leaf in engine.leaves(self.y)])
 
     def kept(self, tree: Tree) -> Tree:
         """A vector, on disk where vectors lie there.
@@ -134,7 +139,12 @@ class Problem:
 
     def persist(self, *values: Any) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
-        persist = engine.persist if self.shelf is None else self.shelf.compute
+        # On disk, chunks need no home: all that moves says where they lie.
+        persist: Callable[..., tuple[Any, ...]] = (
+            functools.partial(engine.persist, homes=self._homes)
+            if self.shelf is None
+            else self.shelf.compute
+        )
         if self._is_checked:
             return persist(*values)
         # The first time: NaN are counted, and what every iteration reads is kept.
