@@ -192,12 +192,12 @@ def test_halos_are_all_that_moves(client):
     assert moved <= 2.01 * halos
 
 
-def made_by_dask(shape, chunks, dims, dtype="float64"):
+def made_by_dask(shape, chunks, dims):
     """Data that are not there yet, and that nobody has asked before."""
     seed = next(SEEDS)
     lazy = da.random.default_rng(seed).standard_normal(shape, chunks=chunks)
     coords = {dim: 10.0 * np.arange(n) for dim, n in zip(dims, shape, strict=True)}
-    return xr.DataArray(lazy.astype(dtype), coords, dims)
+    return xr.DataArray(lazy, coords, dims)
 
 
 def single(folder):
@@ -208,19 +208,19 @@ def single(folder):
 
 def post_stack(folder):
     dims = ("inline", "crossline", "time")
-    d = made_by_dask((96, 80, 60), (24, 20, 60), dims, "float32")
+    d = made_by_dask((96, 40, 60), (24, 20, 60), dims)
     A = 0.5 * xl.Convolve1D(d.time, np.hanning(11), 5) @ xl.FirstDerivative(d.time)
     smooth = 0.1 * xl.Laplacian(d.inline, d.crossline, d.time)
     stack = xl.VStack({"data": A, "smooth": smooth})
-    return stack, {"data": d, "smooth": xr.zeros_like(d)}, 80 * 60 * 4
+    return stack, {"data": d, "smooth": xr.zeros_like(d)}, 40 * 60 * 8
 
 
 def from_files(folder):
     dims = ("inline", "crossline", "time")
-    y = made_by_dask((96, 80, 60), (24, 20, 60), dims)
-    y.to_dataset(name="y").to_zarr(folder / "y.zarr")
-    y = xr.open_zarr(folder / "y.zarr").y
-    return xl.Laplacian(y.inline, y.crossline, y.time), y, 80 * 60 * 8
+    y = made_by_dask((96, 40, 60), (24, 20, 60), dims)
+    y.to_dataset(name="y").to_zarr(folder / "y.zarr", consolidated=False)
+    y = xr.open_zarr(folder / "y.zarr", consolidated=False).y
+    return xl.Laplacian(y.inline, y.crossline, y.time), y, 40 * 60 * 8
 
 
 def in_memory(y):
@@ -241,12 +241,12 @@ def test_chunks_of_solvers_have_homes(client, tmp_path, problem):
     A, y, strip = problem(tmp_path)
     sent = []
     solution = xl.cgls(
-        A, y, niter=8, tol=0, callback=lambda status: sent.append(outgoing(client))
+        A, y, niter=5, tol=0, callback=lambda status: sent.append(outgoing(client))
     )
     ended(solution)
     moved = (sent[-1] - sent[1]) / (len(sent) - 2)
     assert moved <= 2 * (2 * 2 * strip) + 2**15
-    expected = xl.cgls(A, in_memory(y), niter=8, tol=0).x
+    expected = xl.cgls(A, in_memory(y), niter=5, tol=0).x
     scale = 1e-10 * float(np.abs(expected).max())
     np.testing.assert_allclose(solution.x, expected, rtol=0, atol=scale)
 
@@ -261,7 +261,7 @@ def test_each_worker_has_half_of_the_chunks(client):
     A, y, _ = post_stack(None)
     solution = xl.cgls(A, y, niter=2, tol=0)
     found = homes(client, solution.x.data)
-    sides = [{found[i, j, 0] for j in range(4)} for i in range(4)]
+    sides = [{found[i, j, 0] for j in range(2)} for i in range(4)]
     assert [len(side) for side in sides] == [1, 1, 1, 1]
     assert sides[0] == sides[1] != sides[2] == sides[3]
 
