@@ -162,7 +162,7 @@ def on_cluster(model: Model, client: distributed.Client, grid: Counts | None = N
     """A round on a cluster whose scheduler is in this process.
 
     Where a grid of workers is given, they have blocks of chunks as in the model; without
-    it, the scheduler decides.
+    it, it is as it would be for a user.
     """
     assert client.cluster is not None
     scheduler = client.cluster.scheduler
@@ -233,8 +233,8 @@ def checks(jobs: Sequence[Job]) -> Iterator[str]:
                 yield _moved(model, "2 processes, in blocks", ran, one, MOVED)
         with cluster(2) as client:
             ran = on_cluster(model, client)
-            yield from _rows(model, "2 processes, Dask's choice", ran, one, 2, False)
-            yield _moved(model, "2 processes, Dask's choice", ran, one, None)
+            yield from _rows(model, "2 processes, as for users", ran, one, 2, False)
+            yield _moved(model, "2 processes, as for users", ran, one, None)
 
 
 def _rows(

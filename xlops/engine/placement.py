@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from xlops.engine.lazy import is_lazy
+from xlops.engine.loss import PATIENCE
 
 __all__ = ["Homes"]
 
@@ -74,10 +75,9 @@ class Homes:
 
         if client is None or client.asynchronous or SAID & get_annotations().keys():
             return None
-        threads = client.nthreads()
-        if len(threads) < 2:
+        workers = self._there(client)
+        if len({*workers}) < 2:
             return None
-        workers = [worker for worker in sorted(threads) for _ in range(threads[worker])]
         if workers != self._workers:
             first, is_new = self._first, bool(self._workers)
             self._workers, self._tables, self._model = workers, {}, None
@@ -90,6 +90,14 @@ class Homes:
         if grids is None:
             return None
         return _Wish(grids, {counts: self._table(counts) for counts in {*grids.values()}})
+
+    def _there(self, client: Any) -> list[str]:
+        """The workers that are there, one for each thread."""
+        try:
+            threads = client.nthreads(callback_timeout=PATIENCE)
+        except (OSError, TimeoutError):  # who waits for results finds out what is wrong
+            return self._workers
+        return [worker for worker in sorted(threads) for _ in range(threads[worker])]
 
     def _table(self, counts: Index) -> Table:
         """The homes of the chunks of an array with so many along each axis."""
@@ -196,7 +204,11 @@ def _lying(client: Any, data: Any) -> Table:
     from distributed import futures_of
 
     tables: dict[str, Table] = {}
-    for key, workers in client.who_has(futures_of(data)).items():
+    try:
+        lying = client.who_has(futures_of(data))
+    except OSError:  # who waits for results finds out what is wrong
+        return {}
+    for key, workers in lying.items():
         if workers and isinstance(key, tuple):
             tables.setdefault(key[0], {})[key[1:]] = min(workers)
     count = math.prod(data.numblocks)
