@@ -22,6 +22,7 @@ import xarray as xr
 import xlops as xl
 from tests import sshd
 from xlops.cluster import machine
+from xlops.cluster import ssh as by_ssh
 from xlops.cluster.connection import KINDS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -214,6 +215,17 @@ def test_open_and_close(leaves_nothing):
         connection.close()
 
 
+def test_closed_in_the_order_of_opening(leaves_nothing):
+    first, second = xl.connect(processes=False), xl.connect(processes=False)
+    first.open()
+    client = second.open()
+    first.close()
+    assert distributed.default_client() is client
+    slope()
+    second.close()
+    assert dask.config.get("scheduler", None) is None
+
+
 def test_nothing_starts_before_the_block(leaves_nothing, temporary):
     xl.connect(workers=2)
     xl.connect("tcp://127.0.0.1:1")
@@ -398,7 +410,8 @@ def test_what_is_closed(tmp_path):
         ("local", {"threads": 1.5}, "threads must be .*, got 1.5"),
         ("local", {"workers": True}, "workers must be .*, got True"),
         ("local", {"memory": "a lot"}, "memory must be a text such as '4 GiB'.*'a lot'"),
-        ("local", {"memory": "4"}, "memory must be .* of at least 1 MiB, got '4'"),
+        ("local", {"memory": "4"}, "memory must be .* of at least 400 MiB, got '4'"),
+        ("local", {"memory": "300 MiB"}, "memory must be .* of at least 400 MiB"),
         ("local", {"memory": -1}, "memory must be"),
         ("local", {"processes": "yes"}, "processes must be True or False"),
         ("local", {"timeout": 0}, "timeout must be a number of seconds above 0"),
@@ -586,6 +599,29 @@ def test_ssh_to_a_host_with_other_software(finds_this_copy, leaves_nothing, monk
         pytest.fail("it has started")
 
 
+def test_ssh_to_a_host_whose_folder_a_shell_would_split(
+    finds_this_copy, leaves_nothing, monkeypatch, tmp_path
+):
+    """Half of its name may be a folder of its own, which must not be removed."""
+    half = tmp_path / "half"
+    half.mkdir()
+    there = tmp_path / "half and half"
+    there.mkdir()
+    with sshd.serving() as ssh:
+        understood = by_ssh._understood
+
+        def answer(host, text):
+            return {**understood(host, text), "temporary": str(there)}
+
+        monkeypatch.setattr(by_ssh, "_understood", answer)
+        with (
+            pytest.raises(xl.ClusterError, match="a shell; local_directory= names another"),
+            xl.connect("ssh", hosts=["127.0.0.1"], workers=1, ssh=ssh),
+        ):
+            pytest.fail("it has started")
+    assert half.is_dir()
+
+
 # --- queueing systems -----------------------------------------------------------------
 
 # A queueing system of one machine: it keeps the script, runs it at once in a session of
@@ -700,6 +736,22 @@ def test_jobs(queue, leaves_nothing, where, extra, lines):
     while any(session_of(job) for job in jobs) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(session_of(job) for job in jobs)
+
+
+def test_jobs_whose_folder_has_a_blank(queue, tmp_path):
+    folder = tmp_path / "a blank"
+    folder.mkdir()
+    starter = xl.connect("slurm", threads=1, memory="512 MiB", host="127.0.0.1")._starter
+    lines = [*starter._prologue(), 'ls -d "$DASK_TEMPORARY_DIRECTORY"']
+    told = subprocess.run(
+        ["sh", "-c", "\n".join(lines)],
+        env={**os.environ, "TMPDIR": str(folder)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert pathlib.Path(told.stdout.strip()).parent == folder
+    assert not os.listdir(folder)
 
 
 def test_jobs_with_certificates(queue, leaves_nothing, temporary, tmp_path):

@@ -262,10 +262,11 @@ def test_readme_example_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     d.to_netcdf("gather.nc", engine="h5netcdf")
 
-    example, joined = fenced("python")
+    example, joined, clustered = fenced("python")
     names = {"p": pylops.Diagonal(np.arange(1.0, 21.0))}
     exec(compile(example, "README.md", "exec"), names)
     exec(compile(joined, "README.md", "exec"), names)
+    exec(compile(clustered, "README.md", "exec"), names)
 
     rate, back, kept, again = (names[x] for x in ("rate", "back", "kept", "again"))
     assert rate.chunks is not None
@@ -283,6 +284,8 @@ def test_readme_example_does_what_it_says(tmp_path, monkeypatch):
     made = names["flat"].matvec(values.ravel())
     expected = [values[:32].ravel(), (names["Dt"] @ d).values.ravel()]
     np.testing.assert_array_equal(made, np.concatenate(expected))
+    x = (names["R"] @ names["Dt"] @ names["solution"].x).values
+    np.testing.assert_allclose(x, kept.values, atol=1e-2)
 
 
 def test_hooks_are_local_and_run_in_ci_too():

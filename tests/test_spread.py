@@ -381,6 +381,13 @@ def test_tables_of_all_dtypes(dtype):
         agree(xl.Spread(given, samples()) @ m, expected)
 
 
+def test_whole_numbers_beyond_all_others_are_outside():
+    t = xr.DataArray(np.arange(-5, 5), dims="time", coords={"time": np.arange(-5, 5)})
+    table = xr.DataArray(np.array([2**64 - 1, 2**63, 2], np.uint64), dims="k")
+    d = xl.Spread(table, t.time) @ xr.DataArray([1.0, 2.0, 4.0], dims="k")
+    np.testing.assert_array_equal(d, 4.0 * (t.time == 2))
+
+
 @pytest.mark.parametrize("kind", ["dates", "durations"])
 def test_dates(kind):
     labels = np.arange(NT) * np.timedelta64(250, "ms").astype("timedelta64[ns]")

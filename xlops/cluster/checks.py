@@ -35,6 +35,10 @@ __all__ = [
 # begins with "-", and nothing that a shell knows.
 HOST = re.compile(r"[A-Za-z0-9_:\[][A-Za-z0-9_.:%\[\]-]*")
 
+# Memory of a worker. Python, Dask and xlops take up some 250 MiB; with less than this a
+# worker would pause for want of memory before it has done anything, and all would wait.
+LEAST = 400 * 2**20
+
 
 def count(where: str, name: str, value: object) -> int:
     """A number of workers, threads or jobs."""
@@ -69,16 +73,15 @@ def size(where: str, name: str, value: object) -> int:
     from dask.utils import parse_bytes
 
     try:
-        # Below a MiB somebody has forgotten the unit.
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise TypeError
         size = int(parse_bytes(value))
-        if size < 2**20:
+        if size < LEAST:
             raise ValueError
     except (TypeError, ValueError):
         raise ArgumentError(
             f"connect({where!r}): {name} must be a text such as '4 GiB' or a number of "
-            f"bytes, of at least 1 MiB, got {shown(value)}"
+            f"bytes, of at least {LEAST >> 20} MiB, got {shown(value)}"
         ) from None
     return size
 

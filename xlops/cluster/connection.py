@@ -90,7 +90,7 @@ def connect(
     threads : int, optional
         Threads of each worker. Kernels start none of their own.
     memory : int or str, optional
-        Memory of each worker, as ``"4 GiB"`` or in bytes. A worker that comes near to it
+        Memory of each worker, as ``"4 GiB"`` or in bytes, 400 MiB at least. A worker that comes near to it
         moves results to disk.
     processes : bool, optional
         For ``"local"``: False for threads of this process in place of processes.
@@ -205,6 +205,7 @@ class Connection:
         import dask
 
         with contextlib.ExitStack() as stack:
+            stack.callback(_forget_closed_clients)
             # A client makes itself the scheduler of all work. One that is interrupted
             # before it is there would remain so.
             scheduler = dask.config.get("scheduler", None)
@@ -239,6 +240,22 @@ class Connection:
     def __repr__(self) -> str:
         state = "closed" if self._client is None else "open"
         return f"<Connection to {self._starter.where!r}: {state}>"
+
+
+def _forget_closed_clients() -> None:
+    """Let Dask compute by itself again when no client is left.
+
+    Each client leaves behind the scheduler that it found: where one that was there before
+    has been closed before, that is a client which is gone.
+    """
+    import dask
+    from distributed import default_client
+
+    if dask.config.get("scheduler", None) == "dask.distributed":
+        try:
+            default_client()
+        except ValueError:
+            dask.config.set(scheduler=None)
 
 
 def _starter(where: object, given: Mapping[str, Any]) -> Starter:

@@ -213,7 +213,7 @@ class Queue:
 
     def _prologue(self) -> list[str]:
         """Shell commands of a job before its workers start."""
-        folder = "${TMPDIR:-/tmp}"
+        folder = '"${TMPDIR:-/tmp}"'
         if self.local_directory is not None:
             folder = shlex.quote(os.fspath(self.local_directory))
         own = self.options.get("job_script_prologue")
@@ -227,7 +227,7 @@ class Queue:
         return [
             f"XLOPS_FILES=$(mktemp -d {folder}/xlops-XXXXXXXX) || exit 1",
             "trap 'rm -rf -- \"$XLOPS_FILES\"' EXIT",
-            "export DASK_TEMPORARY_DIRECTORY=$XLOPS_FILES",
+            'export DASK_TEMPORARY_DIRECTORY="$XLOPS_FILES"',
             *(f"export {name}={value}" for name, value in machine.ENVIRONMENT.items()),
             *own,
             *address,

@@ -60,9 +60,8 @@ class SSH:
         self.certificates = self._certificates()
         self.timeout = checks.seconds(where, "timeout", self.timeout)
         for name in ("python", "local_directory"):
-            # Shells of all kinds read these on the other side.
             value = getattr(self, name)
-            if value is not None and shlex.quote(os.fspath(value)) != os.fspath(value):
+            if value is not None and not _is_plain(os.fspath(value)):
                 raise ArgumentError(
                     f"connect({where!r}): {name} must be a path without blanks and other "
                     f"characters that mean something to a shell, got {shown(value)}"
@@ -182,6 +181,12 @@ class SSH:
                 raise ClusterError(
                     f"connect('ssh'): {host} has no interface {self.interface!r}; it has "
                     f"{', '.join(about['interfaces'])}"
+                )
+            if self.local_directory is None and not _is_plain(about["temporary"]):
+                raise ClusterError(
+                    f"connect('ssh'): the folder for temporary files on {host}, "
+                    f"{shown(about['temporary'])}, has blanks or other characters that "
+                    "mean something to a shell; local_directory= names another"
                 )
         return described
 
@@ -314,6 +319,11 @@ def _understood(host: str, text: str) -> dict[str, Any]:
                 f"{version}; install the same on both"
             )
     return about
+
+
+def _is_plain(path: str) -> bool:
+    """Whether shells of all kinds, which read it on the other side, take it as it is."""
+    return shlex.quote(path) == path
 
 
 def _unique() -> str:

@@ -169,6 +169,8 @@ class Lookup:
             if self.scale != 1.0:
                 far = positions * self.scale - float(self.first)
             else:
+                if positions.dtype == np.uint64:  # beyond all int64 is outside
+                    positions = np.minimum(positions, np.uint64(2**63 - 1))
                 far = (positions.astype(np.int64) - int(self.first)).astype(np.float64)
         else:
             far = positions.astype(np.float64) * self.scale - float(self.first)
