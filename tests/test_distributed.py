@@ -305,7 +305,7 @@ def received(client):
 
 
 def waited(condition):
-    for _ in range(100):
+    for _ in range(200):
         if condition():
             return True
         time.sleep(0.05)
@@ -337,7 +337,7 @@ def test_weights_reach_workers_once(client, monkeypatch):
     np.testing.assert_allclose(solution.x, expected.x, rtol=0, atol=scale)
     lazy = A @ y
     assert len(pickle.dumps(lazy.data.__dask_graph__())) < 50_000
-    del A, lazy
+    del A, lazy, solution  # which is computed once more where a worker dies
     gc.collect()
     assert waited(lambda: kept(client) == received(client) == [0, 0])
 
@@ -368,6 +368,30 @@ def test_weights_outlive_workers(client):
     client.restart()
     for z in (lazy, A @ y):
         np.testing.assert_array_equal(z.values, w.values)
+
+
+def test_weights_come_and_go_in_a_row(client):
+    """The end of some does not overtake the start of the next, which are equal."""
+    w = weights(5, (4, 400, 50))
+    y = xr.DataArray(da.ones(w.shape, chunks=(4, 100, 50)), dims=w.dims)
+    for _ in range(10):
+        np.testing.assert_array_equal((xl.Diagonal(w) @ y).values, w.values)
+        gc.collect()
+    assert waited(lambda: kept(client) == received(client) == [0, 0])
+
+
+def test_weights_outlive_operators_whose_tasks_wait(client):
+    w = weights(6, (4, 400, 50))
+    data = da.ones(w.shape, chunks=(4, 100, 50)).map_blocks(
+        lambda x: (time.sleep(0.5), x)[1], dtype=float
+    )
+    lazy = (xl.Diagonal(w) @ xr.DataArray(data, dims=w.dims)).persist()
+    gc.collect()
+    np.testing.assert_array_equal(lazy.values, w.values)
+    assert kept(client) == [1, 1]  # a worker may die, and its chunks be made once more
+    del lazy
+    gc.collect()
+    assert waited(lambda: kept(client) == received(client) == [0, 0])
 
 
 def test_weights_that_are_gone(client):

@@ -1146,3 +1146,13 @@ def test_a_store_larger_than_memory(tmp_path):
         expected = ((rows + 1.0) * first)[:, low - at[0] : low - at[0] + 20]
         inside = slice(3, 17)
         np.testing.assert_allclose(part[:, inside], expected[:, inside], atol=1e-12)
+
+
+def test_products_that_differ_in_memory_only():
+    """Blocks in memory are no part of the graph, but they are of the number."""
+    lazy = Array(da.ones(4, chunks=2), ("time",))
+    one, other = (
+        engine.dot({"lazy": lazy, "there": there}, {"lazy": lazy, "there": there})
+        for there in (Array(np.full(3, value), ("time",)) for value in (1.0, 2.0))
+    )
+    assert dask.compute(one, other, scheduler="sync") == (7.0, 16.0)

@@ -149,6 +149,24 @@ def test_precision(d, folder, dtype):
     np.testing.assert_allclose(found.x.values, expected.x.values, rtol=0, atol=tolerance)
 
 
+def test_coordinates_in_chunks_are_written(d, folder):
+    """As ``chunk`` makes them: all but those that label a dim."""
+    rng = np.random.default_rng(1)
+    d = d.assign_coords(
+        depth=(("offset", "time"), rng.standard_normal((20, 30)), {"units": "m"}),
+        good=("shot", rng.random(7) > 0.5),
+        day=("shot", np.datetime64("2020-01-01", "ns") + np.arange(7)),
+    )
+    A = xl.Smoothing1D(d.time, 5)
+    lazy = d.chunk(shot=2, offset=7)
+    assert lazy.depth.chunks
+    solution = xl.cgls(A, lazy, niter=2, store=folder)
+    for name in ("x", "residual"):
+        kept = xl.open(folder / f"{name}.zarr").load()
+        del kept.attrs["history"]
+        xr.testing.assert_identical(kept, getattr(solution, name).compute())
+
+
 def test_a_breakdown_gives_the_last_good_step(d, folder):
     A = -1.0 * smoothing(d).gram
     found = xl.cg(A, d.chunk(offset=7), store=folder)

@@ -320,7 +320,7 @@ def _lazy_dots(products: dict[Any, list[tuple[Any, Any]]], known: dict[Any, floa
     graph = HighLevelGraph.from_collections(name, tasks, sources)
     result = {}
     for number, key in enumerate(products):
-        own = f"{name}-{number}"
+        own = f"{name}-{number}-{tokenize(known[key])}"
         terms = List(*map(TaskRef, parts))
         layer: dict[Any, Any] = {(own,): Task((own,), _total, terms, number, known[key])}
         whole = HighLevelGraph(

@@ -1,11 +1,11 @@
 """Large NumPy weights in graphs: nodes of their own, which workers are sent once.
 
 Where a client of Distributed is current when a graph is built, its workers get the weights
-then, those that join later when they do, and keep them as long as the operator lives.
-Graphs have a name in their place. (Scattered data would not stay: Distributed drops copies
-that no task waits for, and loses those whose workers die.) Elsewhere the weights
-themselves are in the graph. A result that was built for a cluster can be computed by
-threads too, but not by processes.
+then, those that join later when they do, and keep them as long as the operator lives, or
+tasks that may ask for them. Graphs have a name in their place. (Scattered data would not
+stay: Distributed drops copies that no task waits for, and loses those whose workers die.)
+Elsewhere the weights themselves are in the graph. A result that was built for a cluster can
+be computed by threads too, but not by processes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Resident:
             if home is None:
                 raise XlopsError(
                     "weights of an operator are not here: this result was built for the "
-                    "workers of a Dask client, for as long as its operator lives; apply "
-                    "the operator again where it is to be computed"
+                    "workers of one Dask client; apply the operator again where it is to "
+                    "be computed"
                 )
             data = home[0]
         return np.array(data, dtype, copy=copy)

@@ -119,6 +119,8 @@ def _tree(obj: Any, zarr: bool) -> xr.DataTree:
 def lay_out(obj: Any, path: Path) -> dict[str, Path]:
     """Write a Zarr file that lacks its lazy values, and say where they belong.
 
+    Lazy coordinates are computed and written: data in chunks have them mostly by accident.
+
     Parameters
     ----------
     obj : DataArray or dict of DataArray
@@ -139,6 +141,9 @@ def lay_out(obj: Any, path: Path) -> dict[str, Path]:
             chunks = tuple(max(1, *sizes) for sizes in values.chunks or ())
             encoding[node.path] = {str(name): {"chunks": chunks, "compressors": None}}
             arrays[node.path.strip("/")] = path.joinpath(node.path.strip("/"), str(name))
+        node.dataset = node.to_dataset().assign_coords(
+            {name: coord.compute() for name, coord in node.coords.items()}
+        )
     tree.to_zarr(path, encoding=encoding, compute=False, **_ZARR)
     return arrays
 
