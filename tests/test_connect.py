@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,21 @@ def test_when_the_start_fails_half_way(leaves_nothing, monkeypatch, error):
         assert "'local'" in str(caught.value)
         assert "out of luck" in str(caught.value)
         assert len(seen) == 2
+
+
+def test_when_workers_that_start_are_interrupted(leaves_nothing, monkeypatch):
+    instantiate = distributed.Nanny.instantiate
+    seen = []
+
+    async def interrupts(self):
+        if not seen:
+            signal.raise_signal(signal.SIGINT)
+        seen.append(self)
+        return await instantiate(self)
+
+    monkeypatch.setattr(distributed.Nanny, "instantiate", interrupts)
+    with pytest.raises(KeyboardInterrupt), xl.connect(workers=2, threads=1):
+        pytest.fail("it has started")
 
 
 def test_threads(leaves_nothing):

@@ -90,8 +90,8 @@ def connect(
     threads : int, optional
         Threads of each worker. Kernels start none of their own.
     memory : int or str, optional
-        Memory of each worker, as ``"4 GiB"`` or in bytes, 400 MiB at least. A worker that comes near to it
-        moves results to disk.
+        Memory of each worker, as ``"4 GiB"`` or in bytes, 400 MiB at least. A worker that
+        comes near to it moves results to disk.
     processes : bool, optional
         For ``"local"``: False for threads of this process in place of processes.
     hosts : iterable of str, optional
