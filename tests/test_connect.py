@@ -595,10 +595,18 @@ def test_ssh_that_fails(finds_this_copy, leaves_nothing, change, message):
 
 def test_ssh_whose_workers_do_not_start(finds_this_copy, leaves_nothing, monkeypatch):
     """What the host says of it is told, and the scheduler is stopped again."""
-    monkeypatch.setitem(machine.ENVIRONMENT, "PYTHONHOME", "/no/where")
+    workers = by_ssh.SSH._workers
+
+    def broken(self, *args):
+        made = workers(self, *args)
+        for one in made.values():
+            one["options"]["remote_python"] = "/no/python"
+        return made
+
+    monkeypatch.setattr(by_ssh.SSH, "_workers", broken)
     with (
         sshd.serving() as ssh,
-        pytest.raises(xl.ClusterError, match=r"did not start: .*(Nanny|encodings|failed)"),
+        pytest.raises(xl.ClusterError, match=r"did not start: .*/no/python"),
         xl.connect("ssh", hosts=["127.0.0.1"], workers=1, ssh=ssh, timeout=20),
     ):
         pytest.fail("it has started")
