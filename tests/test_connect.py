@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,21 @@ def test_when_the_start_fails_half_way(leaves_nothing, monkeypatch, error):
         assert "'local'" in str(caught.value)
         assert "out of luck" in str(caught.value)
         assert len(seen) == 2
+
+
+def test_when_workers_that_start_are_interrupted(leaves_nothing, monkeypatch):
+    instantiate = distributed.Nanny.instantiate
+    seen = []
+
+    async def interrupts(self):
+        if not seen:
+            signal.raise_signal(signal.SIGINT)
+        seen.append(self)
+        return await instantiate(self)
+
+    monkeypatch.setattr(distributed.Nanny, "instantiate", interrupts)
+    with pytest.raises(KeyboardInterrupt), xl.connect(workers=2, threads=1):
+        pytest.fail("it has started")
 
 
 def test_threads(leaves_nothing):
@@ -579,10 +595,18 @@ def test_ssh_that_fails(finds_this_copy, leaves_nothing, change, message):
 
 def test_ssh_whose_workers_do_not_start(finds_this_copy, leaves_nothing, monkeypatch):
     """What the host says of it is told, and the scheduler is stopped again."""
-    monkeypatch.setitem(machine.ENVIRONMENT, "PYTHONHOME", "/no/where")
+    workers = by_ssh.SSH._workers
+
+    def broken(self, *args):
+        made = workers(self, *args)
+        for one in made.values():
+            one["options"]["remote_python"] = "/no/python"
+        return made
+
+    monkeypatch.setattr(by_ssh.SSH, "_workers", broken)
     with (
         sshd.serving() as ssh,
-        pytest.raises(xl.ClusterError, match=r"did not start: .*(Nanny|encodings|failed)"),
+        pytest.raises(xl.ClusterError, match=r"did not start: .*/no/python"),
         xl.connect("ssh", hosts=["127.0.0.1"], workers=1, ssh=ssh, timeout=20),
     ):
         pytest.fail("it has started")

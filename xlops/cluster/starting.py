@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -36,10 +37,30 @@ def started(kind: type[Closing], *args: Any, **options: Any) -> Iterator[Closing
         yield made
     finally:
         if getattr(made, "status", None) is not None:  # else there is nothing of it yet
+            if getattr(made, "_created", None):
+                made.sync(_without_strays, made)  # type: ignore[attr-defined]
             made.close()
         # A client that did not start counts as closed, and its thread would go on.
         if (runner := getattr(made, "_loop_runner", None)) is not None:
             runner.stop()
+
+
+async def _without_strays(cluster: Any) -> None:
+    """Close workers that do not belong to their cluster yet.
+
+    When the start is interrupted, those go on starting, and nobody else knows them.
+    """
+    from distributed.core import Status
+
+    known = list(cluster.workers.values())
+    strays = [
+        one
+        for one in cluster._created
+        if one not in known and one.status not in {Status.closed, Status.failed}
+    ]
+    # Only what has started can be closed for good.
+    await asyncio.gather(*strays, return_exceptions=True)
+    await asyncio.gather(*(one.close() for one in strays), return_exceptions=True)
 
 
 @contextlib.contextmanager
