@@ -35,11 +35,18 @@ def serving(*, obeys_signals=True):
                     os.killpg(child.pid, getattr(signal, f"SIG{name}"))
 
         process.signal_received = received
-        await process.redirect(stdout=child.stdout, stderr=child.stderr)
-        status = await child.wait()
-        await process.stdout.drain()
-        await process.stderr.drain()
-        process.exit(status if status >= 0 else 255)
+        try:
+            await process.redirect(stdout=child.stdout, stderr=child.stderr)
+            status = await child.wait()
+            await process.stdout.drain()
+            await process.stderr.drain()
+            process.exit(status if status >= 0 else 255)
+        finally:  # of those who are cut off, too
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                await child.wait()
+            child._transport.close()  # asyncio has no other way to close its pipes
 
     async def serve():
         keys = asyncssh.import_authorized_keys(user_key.export_public_key().decode())

@@ -509,7 +509,7 @@ def test_tasks_that_outlive_an_interruption_write_nothing(path):
     assert there(path.parent) == []
 
 
-@pytest.mark.parametrize("step", ["_write", "_flush", "_swap"])
+@pytest.mark.parametrize("step", ["_write", "_flush", "swap"])
 def test_failures_around_the_write(x, path, step, monkeypatch):
     files.save(x, path)
     before = content(path)
@@ -563,9 +563,9 @@ def test_the_name_appears_when_the_file_is_complete(path):
 
 def test_files_are_on_disk_before_they_get_their_name(x, path, monkeypatch):
     steps = []
-    swap = writing._swap
+    swap = writing.swap
     monkeypatch.setattr(os, "fsync", lambda handle: steps.append("fsync"))
-    monkeypatch.setattr(writing, "_swap", lambda *a: (steps.append("swap"), swap(*a)))
+    monkeypatch.setattr(writing, "swap", lambda *a: (steps.append("swap"), swap(*a)))
     files.save(x, path)
     at = steps.index("swap")
     assert at >= 1

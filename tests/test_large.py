@@ -146,6 +146,6 @@ def test_a_volume_that_fits(client, tmp_path):
     check(client, tmp_path, 64 * MIB, 16, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_four_times_the_memory(client, tmp_path):
     check(client, tmp_path, 4 * 2 * LIMIT, 32, 10)

@@ -99,7 +99,8 @@ def solved_while_one_dies(client, seed, store):
     return x
 
 
-SEEDS = [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))]
+endurance = pytest.mark.endurance
+SEEDS = [*range(2), *(pytest.param(seed, marks=endurance) for seed in range(2, 20))]
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["memory", "store"])
