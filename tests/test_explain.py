@@ -42,6 +42,10 @@ OPERATORS = {
     "adjoint of running sum": lambda d: xl.CausalIntegration(d.time).H @ D1(d.time),
     "total": lambda d: xl.Sum(d.time),
     "stack": lambda d: xl.VStack({"a": D1(d.time), "b": D2(d.offset)}) @ D1(d.depth),
+    "the same twice": lambda d: (
+        xl.CausalIntegration(d.time) + xl.CausalIntegration(d.time) + xl.Flip(d.time)
+    ),
+    "moved twice": lambda d: xl.Roll(d.time) + xl.Roll(d.time) + xl.Flip(d.time),
     "lazy weights": lambda d: xl.Diagonal(d.chunk(time=11)) @ D1(d.time),
 }
 CHUNKS = {

@@ -121,6 +121,7 @@ class Graphs(Stages):
         self.reports: list[Report] = []
         self._pending: dict[Source, Report] = {}
         self._rechunked: set[str] = set()
+        self._reported: set[str] = set()
 
     def prepared(self, stage: Stage, alone: bool = False) -> Stage | None:
         """The stage with all on Dask, and in one piece where a step needs that."""
@@ -158,7 +159,8 @@ class Graphs(Stages):
                 self.reports.append(self._pending.pop(source))
         if split and isinstance(node, Apply) and isinstance(node.window, Permutation):
             result = _reordered(node, stage.arrays)
-            self.reports.append(_report_reordered(node, stage.arrays, result, split))
+            report = _report_reordered(node, stage.arrays, result, split)
+            self._add(result.data.name, report)
             return result
         layer = _Layer(stage)
         how = ""
@@ -171,8 +173,14 @@ class Graphs(Stages):
             assert isinstance(node, Apply)
             layer.add_up(node, split)
             how = "in pieces, added up"
-        self.reports.append(layer.report(split or frozenset(), how))
+        self._add(layer.name, layer.report(split or frozenset(), how))
         return layer.array()
+
+    def _add(self, name: str, report: Report) -> None:
+        """Note what a stage adds: nothing where the very same one is there already."""
+        if name not in self._reported:
+            self._reported.add(name)
+            self.reports.append(report)
 
     def _in_one_piece(self, stage: Stage, split: dict[Node, frozenset[Hashable]]) -> Stage:
         """The stage on sources that have the dims in one piece that steps need whole."""
