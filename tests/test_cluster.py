@@ -1,6 +1,7 @@
 """Operators and solvers on a cluster of two processes give what they give on NumPy."""
 
 import dataclasses
+import json
 import sys
 
 import distributed
@@ -111,7 +112,8 @@ def test_workers_run_one_thread_for_each_of_theirs(client):
 
 def test_an_address_a_cluster_a_file_and_a_client(client, tmp_path):
     path = tmp_path / "scheduler.json"
-    client.write_scheduler_file(str(path))
+    address = client.scheduler.address
+    path.write_text(json.dumps({"type": "Scheduler", "address": address}))
 
     @dataclasses.dataclass
     class Gateway:
@@ -120,7 +122,6 @@ def test_an_address_a_cluster_a_file_and_a_client(client, tmp_path):
         dashboard_link: str = ""
         status: str = "running"
 
-    address = client.scheduler.address
     for where in (address, path, str(path), client.cluster, Gateway(address), client):
         with xl.connect(where) as joined:
             assert joined.scheduler.address == address
