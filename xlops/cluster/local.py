@@ -16,7 +16,7 @@ from xlops.cluster.starting import connected, reason, started
 from xlops.errors import ClusterError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
     from distributed.security import Security
 
 __all__ = ["Local"]
@@ -65,8 +65,6 @@ class Local:
     @contextlib.contextmanager
     def started(self) -> Iterator[Client]:
         """A client of the cluster, which lasts as long as the block."""
-        from distributed import LocalCluster
-
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # A new process runs the script it came from once more. There it would start
             # workers of its own.
@@ -84,7 +82,7 @@ class Local:
             try:
                 cluster = stack.enter_context(
                     started(
-                        LocalCluster,
+                        self._kind(),
                         n_workers=self.share.workers,
                         threads_per_worker=self.share.threads,
                         memory_limit=self.share.memory,
@@ -95,7 +93,7 @@ class Local:
                         silence_logs=logging.ERROR,
                         local_directory=files,
                         scheduler_kwargs={**self.served, "local_directory": files},
-                        **self._kind_of_worker(),
+                        **self._workers(),
                     )
                 )
             except Exception as error:
@@ -104,7 +102,16 @@ class Local:
                 ) from error
             yield stack.enter_context(connected(cluster, self.where, self.timeout))
 
-    def _kind_of_worker(self) -> dict[str, Any]:
+    def _kind(self) -> type[LocalCluster]:
+        if self.processes or self.host is not None or self.interface is not None:
+            from distributed import LocalCluster
+
+            return LocalCluster
+        from xlops.cluster.threads import Threads
+
+        return Threads
+
+    def _workers(self) -> dict[str, Any]:
         if self.processes:
             from xlops.cluster.nanny import Nanny
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import dataclasses
@@ -272,3 +273,6 @@ class Queue:
 async def _handed_in(cluster: Any) -> None:
     """Wait until the jobs are handed in; what goes wrong there is raised here."""
     await cluster
+    # The cluster raises only what goes wrong while it is awaited, not what did before.
+    # A job that was refused is handed in once more, one that was taken is not.
+    await asyncio.gather(*cluster.workers.values())

@@ -61,6 +61,10 @@ async def _without_strays(cluster: Any) -> None:
     # Only what has started can be closed for good.
     await asyncio.gather(*strays, return_exceptions=True)
     await asyncio.gather(*(one.close() for one in strays), return_exceptions=True)
+    # A job counts as started still when it was cancelled, and never does when it was
+    # refused. A closing cluster takes either for a fault if anything holds the job, as
+    # the traceback of its error does.
+    cluster._created.clear()
 
 
 @contextlib.contextmanager
