@@ -404,19 +404,30 @@ def is_known(value: Any) -> bool:
     return not is_lazy(value)
 
 
+def number(function: Callable[..., Any], *given: Any) -> Any:
+    """A number made of others: at once, or lazily where one of them is lazy.
+
+    `function` has a name of its own in a module.
+    """
+    if not _lazy(*given):
+        return function(*given)
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+    from dask.task_spec import Task, TaskRef
+    from dask.tokenize import tokenize
+
+    lazy = [value for value in given if is_lazy(value)]
+    names = [value.name if is_lazy(value) else value for value in given]
+    name = f"number-{tokenize(function, names)}"
+    numbers = [TaskRef((v.name,)) if is_lazy(v) else v for v in given]
+    graph: Any = {(name,): Task((name,), function, *numbers)}
+    whole = HighLevelGraph.from_collections(name, graph, lazy)
+    return da.Array(whole, name, (), dtype=np.float64)
+
+
 def ratio(a: Any, b: Any) -> Any:
     """``a / b`` of numbers, lazy where one is; NaN where b is 0."""
-    if is_lazy(a) or is_lazy(b):
-        return (
-            chunkwise(_ratio, [a], b, dtype=np.float64)
-            if is_lazy(a)
-            else (chunkwise(_inverse_ratio, [b], a, dtype=np.float64))
-        )
-    return float(_ratio(a, b))
-
-
-def _inverse_ratio(b: Any, a: Any) -> Any:
-    return _ratio(a, b)
+    return number(_ratio, a, b)
 
 
 def _ratio(a: Any, b: Any) -> Any:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from xlops import engine
 from xlops.errors import LabelError, UnitError
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
-from xlops.solvers.driver import Callback, Step
+from xlops.solvers.driver import Callback, State, Step
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
 from xlops.space import sides_match
@@ -127,40 +128,39 @@ def cg(
     )
 
 
-def _steps(problem: Problem) -> Iterator[Step]:
-    x, residual = problem.start()
-    residual = engine.copied(residual)  # the data stay as they are
-    r = problem.damped(residual, x)
-    z = problem.precondition(r)
-    p = engine.copied(z)
-    gamma, ss, rr = engine.dots((r, z), (r, r), (residual, residual))
-    x, residual, r, p, gamma, ss, rr = problem.persist(x, residual, r, p, gamma, ss, rr)
-    step = Step(x, residual, math.sqrt(rr), math.sqrt(ss))
-    yield step
-    while gamma >= 0:
-        q = problem.forward(p)
-        damped = q
-        if problem.damp:
-            damped = problem.kept(engine.axpy(problem.damp**2, p, q))
-        delta = engine.dot(p, damped)
-        if engine.is_known(delta) and not delta > 0:
-            break
-        alpha = engine.ratio(gamma, delta)
-        r, ss = problem.axpy_norm(-alpha, damped, r, into=r)
-        if problem.damp:
-            residual, rr = problem.axpy_norm(-alpha, q, residual, into=residual)
+def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
+    vectors, damp = problem.vectors, problem.damp
+    if state is None:
+        x, residual = problem.start()
+        residual = engine.copied(residual)  # the data stay as they are
+        r = problem.damped(residual, x)
+        z = problem.precondition(r)
+        p = engine.copied(z)
+        gamma, ss, rr = vectors.dots((r, z), (r, r), (residual, residual))
+        x, residual, r, p, gamma, ss, rr = problem.persist(x, residual, r, p, gamma, ss, rr)
+        yield Step(x, residual, np.sqrt(rr), np.sqrt(ss), (x, residual, r, p, gamma))
+    else:
+        x, residual, r, p, gamma = state
+    while vectors.goes_on(gamma):
+        q = damped = problem.forward(p)
+        if damp:
+            damped = vectors.axpy(damp**2, p, q)
+        (delta,) = vectors.dots((p, damped))
+        if not vectors.goes_on(delta):
+            return
+        alpha = vectors.ratio(gamma, delta)
+        r, ss = vectors.axpy_norm(-alpha, damped, r, into=r)
+        if damp:
+            residual, rr = vectors.axpy_norm(-alpha, q, residual, into=residual)
         else:
             residual, rr = r, ss
         z = problem.precondition(r)
         new = ss if z is r else (r, z)
-        ss, rr, new = engine.dots(ss, rr, new)
-        x, p = problem.advance(x, p, z, alpha, engine.ratio(new, gamma))
-        x, residual, r, p, gamma, delta, ss, rr = problem.persist(
+        ss, rr, new = vectors.dots(ss, rr, new)
+        x, p = vectors.advance(x, p, z, alpha, vectors.ratio(new, gamma))
+        x, residual, r, p, new, delta, ss, rr = problem.persist(
             x, residual, r, p, new, delta, ss, rr
         )
-        if not delta > 0:
-            break
-        step = Step(x, residual, math.sqrt(rr), math.sqrt(ss))
-        yield step
-    # The last step was the last good one.
-    yield step._replace(broken=True)
+        state = x, residual, r, p, new
+        yield Step(x, residual, np.sqrt(rr), np.sqrt(ss), state, (gamma, delta))
+        gamma = new

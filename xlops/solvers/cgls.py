@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from xlops import engine
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
-from xlops.solvers.driver import Callback, Step
+from xlops.solvers.driver import Callback, State, Step
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
 
@@ -114,40 +115,39 @@ def cgls(
     )
 
 
-def _steps(problem: Problem) -> Iterator[Step]:
-    x, r = problem.start()
-    s = problem.gradient(x, r)
-    r = engine.copied(r)  # the data stay as they are
-    p = z = problem.precondition(s)
-    gamma, rr, ss = engine.dots((s, z), (r, r), (s, s))
-    x, r, p, gamma, rr, ss = problem.persist(x, r, p, gamma, rr, ss)
-    step = Step(x, r, math.sqrt(rr), math.sqrt(ss))
-    yield step
-    while gamma >= 0:
+def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
+    vectors = problem.vectors
+    if state is None:
+        x, r = problem.start()
+        s = problem.gradient(x, r)
+        r = engine.copied(r)  # the data stay as they are
+        p = z = problem.precondition(s)
+        gamma, rr, ss = vectors.dots((s, z), (r, r), (s, s))
+        x, r, p, gamma, rr, ss = problem.persist(x, r, p, gamma, rr, ss)
+        yield Step(x, r, np.sqrt(rr), np.sqrt(ss), (x, r, p, gamma))
+    else:
+        x, r, p, gamma = state
+    while vectors.goes_on(gamma):
         q = problem.forward(p)
         if problem.damp:
-            qq, pp = engine.dots((q, q), (p, p))
+            qq, pp = vectors.dots((q, q), (p, p))
             delta = qq + problem.damp**2 * pp
         else:
-            delta = engine.dot(q, q)
-        if engine.is_known(delta) and not delta > 0:
-            break
-        alpha = engine.ratio(gamma, delta)
-        r, rr = problem.axpy_norm(-alpha, q, r, into=r)
+            (delta,) = vectors.dots((q, q))
+        if not vectors.goes_on(delta):
+            return
+        alpha = vectors.ratio(gamma, delta)
+        r, rr = vectors.axpy_norm(-alpha, q, r, into=r)
         if problem.damp:  # the gradient pulls at the new model
-            x = problem.kept(engine.axpy(alpha, p, x, into=x))
+            x = vectors.axpy(alpha, p, x, into=x)
         s = problem.gradient(x, r)
         z = problem.precondition(s)
-        rr, ss, new = engine.dots(rr, (s, s), (s, z))
-        beta = engine.ratio(new, gamma)
+        rr, ss, new = vectors.dots(rr, (s, s), (s, z))
+        beta = vectors.ratio(new, gamma)
         if problem.damp:
-            p = engine.axpy(beta, p, z, into=p)
+            p = vectors.axpy(beta, p, z, into=p)
         else:
-            x, p = problem.advance(x, p, z, alpha, beta)
-        x, r, p, gamma, delta, rr, ss = problem.persist(x, r, p, new, delta, rr, ss)
-        if not delta > 0:
-            break
-        step = Step(x, r, math.sqrt(rr), math.sqrt(ss))
-        yield step
-    # The last step was the last good one.
-    yield step._replace(broken=True)
+            x, p = vectors.advance(x, p, z, alpha, beta)
+        x, r, p, new, delta, rr, ss = problem.persist(x, r, p, new, delta, rr, ss)
+        yield Step(x, r, np.sqrt(rr), np.sqrt(ss), (x, r, p, new), (gamma, delta))
+        gamma = new

@@ -34,6 +34,7 @@ from xlops.solvers.admission import (
     limit_of,
     model_units,
 )
+from xlops.solvers.arithmetic import Arithmetic, OnShelf
 from xlops.solvers.keeping import Keeper
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Reason, Solution, Status
@@ -41,25 +42,48 @@ from xlops.solvers.store import Store
 from xlops.space import Blocks
 from xlops.windows.pieces import Array
 
-__all__ = ["Step", "run"]
+__all__ = ["State", "Step", "run"]
 
 Callback: TypeAlias = Callable[[Status], object]
+
+
+# All that a method goes on from: vectors and numbers.
+State: TypeAlias = tuple[Any, ...]
 
 
 class Step(NamedTuple):
     """What a method yields before its first iteration and after each one.
 
-    `gradient_norm` is what the tolerance bounds; `broken` says that no next step exists.
+    Parameters
+    ----------
+    x : Array or dict of Array, or callable
+        The model, or what makes it where the method does without.
+    residual : Array or dict of Array, optional
+        y − A x; None where the method does without.
+    residual_norm : number
+        Its norm, or what the method knows of it.
+    gradient_norm : number
+        What the tolerance bounds, relative to its first value.
+    state : tuple
+        The vectors and numbers from which the method goes on in the same way; flat.
+    pivots : tuple of number, optional
+        Numbers that were divided by. Where one is not positive, the step counts for
+        nothing and the method has broken down.
+    cost : number, optional
+        What the method minimises, where that is not the squared norm of the residual.
     """
 
-    x: Tree
-    residual: Tree
-    residual_norm: float
-    gradient_norm: float
-    broken: bool = False
+    x: Tree | Callable[[], Tree]
+    residual: Tree | None
+    residual_norm: Any
+    gradient_norm: Any
+    state: State
+    pivots: tuple[Any, ...] = ()
+    cost: Any = None
 
 
-Method: TypeAlias = Callable[["Problem"], Iterator[Step]]
+# Steps from a state, or from the start. A method that ends has broken down.
+Method: TypeAlias = Callable[["Problem", State | None], Iterator[Step]]
 
 
 @units.one_warning()
@@ -103,11 +127,11 @@ def run(
         y_tree = in_equal_chunks(y_tree, who)
         keeper = Store(store, label, label_residual, who)
     with keeper:
-        problem = Problem(
-            operator, y_tree, weight, start, pull, preconditioner, keeper.shelf
-        )
+        vectors = Arithmetic() if keeper.shelf is None else OnShelf(keeper.shelf)
+        problem = Problem(operator, y_tree, weight, start, pull, preconditioner, vectors)
+        keeper.problem = problem
         steps, reason = _iterate(
-            method(problem), keeper, limit, tol, callback, progress, name
+            method(problem, None), keeper, limit, tol, callback, progress, name
         )
         x, residual = keeper.results()
     history = xr.Dataset(
@@ -143,10 +167,10 @@ def _iterate(
     norms: list[tuple[float, float]] = []
     with tqdm(total=limit, desc=name, disable=not shown, leave=True) as bar:
         for step in iterator:
-            if step.broken:
-                return norms, Reason.BREAKDOWN
+            if not all(pivot > 0 for pivot in step.pivots):
+                break
             keeper.take(step.x, step.residual)
-            norms.append((step.residual_norm, step.gradient_norm))
+            norms.append((float(step.residual_norm), float(step.gradient_norm)))
             done = len(norms) - 1
             start = norms[0][1]
             if done:
@@ -167,7 +191,7 @@ def _iterate(
                 reason = Reason.NITER
             if reason is not None:
                 return norms, reason
-    raise AssertionError("a method stopped without a reason")
+    return norms, Reason.BREAKDOWN
 
 
 # --- after the last step ------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 from xlops import engine
 from xlops.engine import Shelf, Tree
 from xlops.errors import ClusterError
+from xlops.solvers.problem import Problem
 
 __all__ = ["Keeper", "Label"]
 
@@ -31,17 +32,20 @@ class Keeper:
     ----------
     shelf : Shelf or None
         Where vectors lie on disk.
+    problem : Problem
+        What is solved; the driver says it before the first iterate.
     """
 
     shelf: Shelf | None = None
+    problem: Problem
 
     def __init__(self, label: Label, label_residual: Label, who: str) -> None:
         self._label, self._label_residual, self._who = label, label_residual, who
-        self._last: tuple[Tree, Tree] | None = None
+        self._last: tuple[Tree | Callable[[], Tree], Tree | None] | None = None
         self._iterations = -1
 
-    def take(self, x: Tree, residual: Tree) -> None:
-        """The next iterate."""
+    def take(self, x: Tree | Callable[[], Tree], residual: Tree | None) -> None:
+        """The next iterate; a residual that the method does without is made in the end."""
         self._last = x, residual
         self._iterations += 1
 
@@ -49,13 +53,25 @@ class Keeper:
         """What gives the last model with its labels, as it is now."""
         assert self._last is not None
         # The next iteration changes it in place.
-        return functools.partial(self._label, engine.copied(self._last[0]))
+        return functools.partial(self._label, engine.copied(self._model()))
 
     def results(self) -> tuple[Any, Any]:
         """The last model and its residual, with their labels."""
-        assert self._last is not None
-        x, residual = self._last
+        x, residual = self.vectors()
         return self._label(x), self._label_residual(residual)
+
+    def vectors(self) -> tuple[Tree, Tree]:
+        """The last model and its residual."""
+        assert self._last is not None
+        x, residual = self._model(), self._last[1]
+        if residual is None:
+            residual = self.problem.residual(x)
+        return self.problem.persist(x, residual)
+
+    def _model(self) -> Tree:
+        assert self._last is not None
+        x = self._last[0]
+        return x() if callable(x) else x
 
     def __enter__(self) -> Self:
         return self

@@ -81,30 +81,29 @@ class Store(Keeper):
                 "no solver has put there; choose a new folder"
             )
 
-    def take(self, x: Tree, residual: Tree) -> None:
+    def take(self, x: Tree | Callable[[], Tree], residual: Tree | None) -> None:
         """The next iterate."""
         if self._last is None:
             # All but the values is written at once: files may not allow these labels.
-            made = self._label(x), self._label_residual(residual)
-            for name, tree, labeled in zip(RESULTS, (x, residual), made, strict=True):
+            alike = self.problem.model, self.problem.y
+            made = self._label(alike[0]), self._label_residual(alike[1])
+            for name, tree, labeled in zip(RESULTS, alike, made, strict=True):
                 self._places[name] = lay_out(_as_in(tree, labeled), self._work / name)
         super().take(x, residual)
 
     def model(self) -> Callable[[], Any]:
         """What gives the last model with its labels, until the one after the next."""
-        assert self._last is not None
         x = engine.transform(
             lambda array: engine.on_disk(array, self.shelf.path(array), loaded=True),
-            self._last[0],
+            self._model(),
         )
         return functools.partial(self._label, x)
 
     def results(self) -> tuple[Any, Any]:
         """The last model and its residual with their labels, in their place for good."""
-        assert self._last is not None
         moved: dict[Path, Path] = {}
         opened = [
-            self._placed(*pair, moved) for pair in zip(RESULTS, self._last, strict=True)
+            self._placed(*pair, moved) for pair in zip(RESULTS, self.vectors(), strict=True)
         ]
         for name in RESULTS:
             swap(self._work / name, self._folder / name)
