@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from xlops import engine
 from xlops.engine import Shelf, Tree
 from xlops.errors import ClusterError
-from xlops.solvers.problem import Problem
+from xlops.solvers.iterates import Iterates
 
 if TYPE_CHECKING:
-    from xlops.solvers.driver import Step
+    from xlops.solvers.loop import Step
 
 __all__ = ["Keeper", "Label"]
 
@@ -21,8 +21,8 @@ __all__ = ["Keeper", "Label"]
 Label: TypeAlias = Callable[[Tree], Any]
 
 
-class Keeper:
-    """Has the last iterate, in memory; a context manager around the iterations.
+class Keeper(Iterates):
+    """Iterates in memory, with labels; a context manager around the iterations.
 
     Parameters
     ----------
@@ -35,28 +35,24 @@ class Keeper:
     ----------
     shelf : Shelf or None
         Where vectors lie on disk.
-    problem : Problem
-        What is solved; the driver says it before the first iterate.
     who : str
         The solver.
     """
 
     shelf: Shelf | None = None
-    problem: Problem
 
     def __init__(self, label: Label, label_residual: Label, who: str) -> None:
+        super().__init__()
         self._label, self._label_residual, self.who = label, label_residual, who
-        self._last: Step | None = None
         self._iterations = -1
 
     def take(self, step: Step) -> None:
-        """The next iterate; a residual that the method does without is made in the end."""
-        self._last = step
+        """The next iterate."""
+        super().take(step)
         self._iterations += 1
 
     def model(self) -> Callable[[], Any]:
         """What gives the last model with its labels, as it is now."""
-        assert self._last is not None
         # The next iteration changes it in place.
         return functools.partial(self._label, engine.copied(self._model()))
 
@@ -64,19 +60,6 @@ class Keeper:
         """The last model and its residual, with their labels."""
         x, residual = self.vectors()
         return self._label(x), self._label_residual(residual)
-
-    def vectors(self) -> tuple[Tree, Tree]:
-        """The last model and its residual."""
-        assert self._last is not None
-        x, residual = self._model(), self._last.residual
-        if residual is None:
-            residual = self.problem.residual(x)
-        return self.problem.persist(x, residual)
-
-    def _model(self) -> Tree:
-        assert self._last is not None
-        x = self._last.x
-        return x() if callable(x) else x
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 from xlops.operator import LinearOperator
@@ -30,6 +30,7 @@ class Common(TypedDict, total=False):
     damp: Any
     x_ref: Any
     preconditioner: LinearOperator | None
+    independent: Hashable | Sequence[Hashable]
     callback: Callback | None
     progress: bool | None
     store: str | os.PathLike[str] | None
@@ -42,6 +43,7 @@ DEFAULTS: Common = {
     "damp": 0,
     "x_ref": None,
     "preconditioner": None,
+    "independent": (),
     "callback": None,
     "progress": None,
     "store": None,
@@ -71,6 +73,10 @@ x_ref : DataArray, optional
     The model that damping pulls to; zero unless given.
 preconditioner : LinearOperator, optional
     A positive operator on the model, near the inverse of AᴴA + damp².
+independent : Hashable or sequence of Hashable, optional
+    Dims along which there are problems of their own: each is solved with its own steps
+    and stops for itself, all at once. All operators must pass these dims through, or
+    share them sample by sample. On Dask every chunk along them is solved in one task.
 callback : callable, optional
     Called with a `Status` after each iteration; returning False stops.
 progress : bool, optional
