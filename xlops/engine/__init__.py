@@ -11,7 +11,7 @@ from xlops.engine.lazy import is_lazy
 from xlops.engine.loss import loss
 from xlops.engine.placement import Homes
 from xlops.engine.run import run
-from xlops.engine.stored import Shelf, on_disk, regular
+from xlops.engine.stored import Shelf, on_disk, opened, regular, write
 from xlops.engine.threads import one_thread_each
 from xlops.engine.vectors import (
     Tree,
@@ -35,6 +35,7 @@ from xlops.engine.vectors import (
     settled,
     shares_memory,
     times,
+    total,
     transform,
     zeros_like,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "number",
     "on_disk",
     "one_thread_each",
+    "opened",
     "paired",
     "persist",
     "ratio",
@@ -76,6 +78,8 @@ __all__ = [
     "settled",
     "shares_memory",
     "times",
+    "total",
     "transform",
+    "write",
     "zeros_like",
 ]

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import xarray as xr
+from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.engine import Tree
@@ -36,6 +37,7 @@ from xlops.solvers.admission import (
     model_units,
 )
 from xlops.solvers.arithmetic import Arithmetic, Each, OnShelf
+from xlops.solvers.checkpoint import Saver, identity_of
 from xlops.solvers.keeping import Keeper
 from xlops.solvers.keywords import Callback, Common, filled
 from xlops.solvers.loop import Course, Method, Norms, State, Step
@@ -109,6 +111,13 @@ def run(
         y_tree = in_equal_chunks(y_tree, who)
         keeper = Store(store, label, label_residual, who)
     dims = independent_dims(given["independent"], y_tree, who)
+    saver = None
+    if given["checkpoint"] is not None:
+        if store is not None or dims:
+            other = "store" if store is not None else "independent"
+            raise ArgumentError(_NO_CHECKPOINT[other].format(who=who))
+        saver = Saver(given["checkpoint"], who)
+        keeper.saver = saver
     shown = options().progress if progress is None else progress
     # What one of many problems comes to must not be a warning for all.
     quiet = np.errstate(all="ignore") if dims else contextlib.nullcontext()
@@ -118,9 +127,9 @@ def run(
             check_apart(plans, dims, who)
         lazy = dims and (plans.is_lazy or _any_lazy(y_tree, start, pull))
         if lazy or (dims and alone):
-            for keyword in ("callback", "store"):
-                if given[keyword] is not None:
-                    raise ArgumentError(_APART[keyword].format(who=who))
+            if callback is not None or store is not None:
+                other = "store" if store is not None else "callback"
+                raise ArgumentError(_APART[other].format(who=who))
             x, residual, outcome = solved_apart(
                 method,
                 plans,
@@ -143,8 +152,16 @@ def run(
             keeper.problem = problem
             stopping = Stopping(tol, limit, deadline, problem.unknowns, problem.rounding)
             course = Course(stopping, _shape(y_tree, dims))
-            run_labeled = Watched(keeper, callback, limit if shown else None)
-            run_labeled(course, method(problem, None))
+            state = None
+            if saver is not None:
+                words, marks = _words(operator, origins), _marks(operator, y, y_tree)
+                identity = identity_of(method, name, problem, words, marks)
+                saved = saver.read(identity, problem)
+                if saved is not None:
+                    course.resume(saved.norms, saved.reason)
+                    keeper.resume(saved.step, course.done)
+                    state = saved.step.state
+            Watched(method, keeper, callback, limit if shown else None)(course, state)
             outcome = Outcome.of(course)
             x, residual = keeper.results()
     return Solution(
@@ -170,6 +187,40 @@ _APART = {
 }
 
 
+# Why no checkpoint, where there is something else.
+_NO_CHECKPOINT = {
+    "store": (
+        "{who}: checkpoints are for vectors in memory, store keeps the last iterate on "
+        "disk already; use one of them"
+    ),
+    "independent": (
+        "{who}: there are no checkpoints of independent problems; solve them in several "
+        "calls instead, some at a time"
+    ),
+}
+
+
+def _words(operator: LinearOperator, origins: Mapping[str, Origin]) -> dict[str, str]:
+    """What a checkpoint says of units."""
+    return {
+        "units of the data": ", ".join(str(origin.unit) for origin in origins.values()),
+        "units of the operator": ", ".join(map(str, operator.gains.values())),
+    }
+
+
+def _marks(operator: LinearOperator, y: Any, tree: Tree) -> dict[str, str]:
+    """What a checkpoint says of labels and sizes."""
+    blocks = tree if isinstance(tree, dict) else {"": tree}
+    labels = []
+    for name, array in blocks.items():
+        coords = (y[name] if name else y).coords
+        for dim, size in array.sizes.items():
+            values = coords[dim].values if dim in coords else None
+            labels.append((name, str(dim), size, values))
+    sides = operator.domain.token, operator.range.token
+    return {"labels of the operator": str(sides), "labels of the data": tokenize(labels)}
+
+
 def _any_lazy(*vectors: Tree | None) -> bool:
     return any(
         engine.is_lazy(leaf.data)
@@ -185,10 +236,12 @@ def _shape(y: Tree, dims: Sequence[Hashable]) -> tuple[int, ...]:
 
 
 class Watched:
-    """Runs steps with a bar, and with a callback that sees labels.
+    """Runs steps with a bar, a callback that sees labels, and checkpoints.
 
     Parameters
     ----------
+    method : callable
+        The generator of steps.
     keeper : Keeper
         Has the iterates.
     callback : callable or None
@@ -198,24 +251,46 @@ class Watched:
     """
 
     def __init__(
-        self, keeper: Keeper, callback: Callback | None, total: int | None
+        self,
+        method: Method,
+        keeper: Keeper,
+        callback: Callback | None,
+        total: int | None,
     ) -> None:
-        self._keeper, self._callback, self._total = keeper, callback, total
+        self._method, self._keeper = method, keeper
+        self._callback, self._total = callback, total
 
-    def __call__(self, course: Course, steps: Iterator[Step]) -> None:
-        """Run the steps of a method until there is a reason to stop."""
+    def __call__(self, course: Course, state: State | None) -> None:
+        """Run the steps of the method, from a state, until there is a reason to stop."""
         from tqdm import tqdm
 
         hidden = self._total is None
-        with tqdm(total=self._total, desc=self._keeper.who, disable=hidden) as bar:
+        start, who = max(course.done, 0), self._keeper.who
+        with tqdm(total=self._total, desc=who, initial=start, disable=hidden) as bar:
 
-            def after(course: Course, step: Step) -> None:
+            def after(course: Course, step: Step) -> Iterator[Step] | None:
                 if course.done and not hidden:
                     bar.set_postfix_str(_so_far(course), refresh=False)
                     bar.update()
+                return self._saved(course, step)
 
             ask = None if self._callback is None else self._ask
+            steps = self._method(self._keeper.problem, state)
             course.run(steps, self._keeper, ask, after)
+        if self._keeper.saver is not None and course.done > 0:
+            self._keeper.saver.finish(course, self._keeper.last)
+
+    def _saved(self, course: Course, step: Step) -> Iterator[Step] | None:
+        """Write a checkpoint when it is due; steps that go on from what was written."""
+        saver = self._keeper.saver
+        if saver is None or not saver.is_due(course):
+            return None
+        new = saver.write(course, step)
+        if new is step or not course.running.any():
+            return None
+        # What has been computed so far has no history any more.
+        self._keeper.replace(new)
+        return self._method(self._keeper.problem, new.state)
 
     def _ask(self, course: Course) -> bool:
         assert self._callback is not None

@@ -13,6 +13,7 @@ from xlops.errors import ClusterError
 from xlops.solvers.iterates import Iterates
 
 if TYPE_CHECKING:
+    from xlops.solvers.checkpoint import Saver
     from xlops.solvers.loop import Step
 
 __all__ = ["Keeper", "Label"]
@@ -35,11 +36,14 @@ class Keeper(Iterates):
     ----------
     shelf : Shelf or None
         Where vectors lie on disk.
+    saver : Saver or None
+        Writes checkpoints.
     who : str
         The solver.
     """
 
     shelf: Shelf | None = None
+    saver: Saver | None = None
 
     def __init__(self, label: Label, label_residual: Label, who: str) -> None:
         super().__init__()
@@ -50,6 +54,20 @@ class Keeper(Iterates):
         """The next iterate."""
         super().take(step)
         self._iterations += 1
+
+    @property
+    def last(self) -> Step:
+        """The last step."""
+        assert self._last is not None
+        return self._last
+
+    def replace(self, step: Step) -> None:
+        """Take the same iterate once more, from where it lies now."""
+        self._last = step
+
+    def resume(self, step: Step, iterations: int) -> None:
+        """Take an iterate of an earlier run."""
+        self._last, self._iterations = step, iterations
 
     def model(self) -> Callable[[], Any]:
         """What gives the last model with its labels, as it is now."""
@@ -77,12 +95,14 @@ class Keeper(Iterates):
         if lost is not None:
             when = f"after {max(self._iterations, 0)} iterations"
             raise ClusterError(f"{self.who}: {lost}, {when}; {left}") from error
-        if self.shelf is not None:
+        if self.shelf is not None or self.saver is not None:
             error.add_note(f"({left})")
 
     def _rescued(self) -> str:
         """Save what can be saved; how to go on from there."""
+        if self.saver is not None:
+            return self.saver.left
         return (
-            "its vectors are gone; solve again, with store=… if the last iterate should "
-            "be there when that happens"
+            "its vectors are gone; solve again, with checkpoint=… or store=… if the last "
+            "iterate should be there when that happens"
         )

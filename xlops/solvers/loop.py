@@ -110,7 +110,7 @@ class Course:
         steps: Iterator[Step],
         iterates: Iterates,
         ask: Callable[[Course], bool] | None = None,
-        after: Callable[[Course, Step], None] | None = None,
+        after: Callable[[Course, Step], Iterator[Step] | None] | None = None,
     ) -> None:
         """Take steps until no problem goes on.
 
@@ -123,18 +123,39 @@ class Course:
         ask : callable, optional
             Asked after each iteration whether to go on.
         after : callable, optional
-            Called after each step that counts.
+            Called after each step that counts; may give other steps to go on with.
         """
-        for step in steps:
-            if not self._take(step, iterates, ask):
+        while self.running.any():
+            step = next(steps, None)
+            if step is None or not self._take(step, iterates, ask):
                 break
             if after is not None:
-                after(self, step)
-            if not self.running.any():
-                return
+                steps = after(self, step) or steps
+        if not self.running.any():
+            return
         self.reasons[self.running] = Reason.BREAKDOWN
         iterates.keep(self.running)
         self.running = np.zeros_like(self.running)
+
+    def resume(self, norms: list[Norms], reason: Reason | None) -> None:
+        """Go on after iterations that have been; of one problem.
+
+        Parameters
+        ----------
+        norms : list of Norms
+            Of these iterations.
+        reason : Reason or None
+            Why there were no more.
+        """
+        found: Any = None
+        for last in norms:
+            self.norms.append(last)
+            found = self.stopping.reasons(self.done, *last[:2])[()]
+        if reason is Reason.BREAKDOWN:
+            found = reason
+        self.iterations[...] = self.done
+        self.reasons[...] = found
+        self.running = np.asarray(found is None)
 
     def _take(
         self,
