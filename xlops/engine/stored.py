@@ -481,6 +481,7 @@ def _light(collections: list[Any], keys: list[Any]) -> dict[Any, Any]:
     for key, node in [*culled.items()]:
         if isinstance(node, Task) and node.func is _written:
             (chunk,) = node.dependencies
-            if readers[chunk] == 1 and isinstance(culled[chunk], Task):
+            # What a cluster has already is not in the graph.
+            if readers[chunk] == 1 and isinstance(culled.get(chunk), Task):
                 culled[key] = Task.fuse(culled.pop(chunk), node, key=key)
     return culled  # type: ignore[no-any-return]
