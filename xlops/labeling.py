@@ -38,8 +38,6 @@ _FEW = 4096
 _PANDAS = (xr.indexes.PandasIndex, xr.indexes.PandasMultiIndex)
 # Stands for the values among the coordinates while a result is put together.
 _VALUES = object()
-# Stands for a coordinate that each input brings itself.
-_NOTHING = xr.Variable((), 0)
 _TAKES_PARTS = {"indexes", "fastpath"} <= inspect.signature(xr.DataArray).parameters.keys()
 # Values of attributes that results may share.
 _FIXED = frozenset({str, bytes, bool, int, float, complex, type(None)})
@@ -546,15 +544,15 @@ class _Template:
     ----------
     dims : tuple of Hashable
         Of the result.
-    layout : Layout
-        Its coordinates, in order. Those that pass through are there by name only.
-    passing : frozenset of Hashable
-        Coordinates that come anew from each input.
+    coords : mapping of Hashable to Variable or None
+        Its coordinates, in order; None stands for one that each input brings itself.
+    indexes : mapping of Hashable to Index
+        Its indexes.
     """
 
     dims: tuple[Hashable, ...]
-    layout: Layout
-    passing: frozenset[Hashable]
+    coords: Mapping[Hashable, xr.Variable | None]
+    indexes: Mapping[Hashable, xr.Index]
 
     @classmethod
     def of(
@@ -574,15 +572,15 @@ class _Template:
             if name not in passing and name not in indexes
         ):
             return None
-        kept = {}
+        kept: dict[Hashable, xr.Variable | None] = {}
         for name, variable in variables.items():
             if name in passing:
-                kept[name] = _NOTHING
+                kept[name] = None
             elif variable is fixed.variables.get(name):
                 kept[name] = variable
             else:
                 kept[name] = _own(variable, name in indexes)
-        return cls(array.dims, Layout(kept, indexes), frozenset(passing))
+        return cls(array.dims, kept, indexes)
 
     def filled(
         self,
@@ -592,13 +590,12 @@ class _Template:
         attrs: dict[Hashable, Any],
     ) -> xr.DataArray:
         """A result of its own: what users edit in it reaches nothing else."""
-        variables, indexes = self.layout
         coords = {
-            coord: given[coord] if coord in self.passing else variable
-            for coord, variable in variables.items()
+            coord: given[coord] if variable is None else variable
+            for coord, variable in self.coords.items()
         }
         values = xr.Variable(self.dims, data, attrs)
-        return _assembled(values, Layout(coords, indexes), name)
+        return _assembled(values, Layout(coords, self.indexes), name)
 
 
 def _came_through(name: Hashable, layout: Layout, given: Layout) -> bool:
