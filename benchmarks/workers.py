@@ -23,7 +23,7 @@ from benchmarks.scale_check import cluster
 
 __all__ = ["rows"]
 
-SHAPE, CHUNKS = (512, 256, 256), (64, 256, 256)  # eight chunks of 32 MiB
+SHAPE, CHUNKS = (1536, 256, 256), (64, 256, 256)  # 24 chunks of 32 MiB
 WANTED = 1.7
 
 

@@ -456,14 +456,24 @@ def test_no_memory_is_held_for_values():
         A = build(d)
         A @ d
         values = weakref.ref(d.values)
-        for kind in A._memory._kinds:
-            for template in kind._templates.values():
-                if template is not None:
-                    assert not np.shares_memory(template.array.values, d.values)
-                    assert set(template.array.values.strides) == {0}
         del d
         gc.collect()
         assert values() is None
+
+
+@pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
+def test_without_keywords_that_xarray_keeps_for_itself(build, monkeypatch):
+    d = gather()
+    expected = build(d) @ d
+    monkeypatch.setattr(labeling, "_TAKES_PARTS", False)
+    A = build(d)
+    for result in (A @ d, A @ d):
+        blocks = result if isinstance(result, dict) else {"": result}
+        for name, block in blocks.items():
+            one = expected[name] if name else expected
+            xr.testing.assert_identical(block, one)
+            assert block.name == one.name
+            assert [*block.coords] == [*one.coords]
 
 
 def test_labels_that_stay_are_those_of_the_input():

@@ -126,7 +126,14 @@ def assert_scaled(result, expected):
 
 def check(client, folder, nbytes, together, niter):
     shot, chain, A = parts()
+    made, solved = chain @ shot, xl.cgls(A, shot, niter=niter, tol=0).x
     y = volume(shot, nbytes, together, folder / "y.zarr")
+    # A process that compiles kernels, and does not find them on disk, keeps a quarter of
+    # the limit for that. So they are compiled here.
+    with dask.config.set(scheduler="synchronous"):
+        some = y.isel(shot=slice(2 * together))
+        (chain @ some).compute()
+        xl.cgls(A, some, niter=1, store=folder / "first")
     own = psutil.Process().memory_info().rss
     with Watched(client) as watched:
         for suffix in ("zarr", "nc"):
@@ -137,9 +144,9 @@ def check(client, folder, nbytes, together, niter):
         solution = xl.cgls(A, y, niter=niter, tol=0, store=folder / "store")
         watched.check()
     for suffix in ("zarr", "nc"):
-        made = xl.open(folder / f"chain.{suffix}", chunks={"shot": together})
-        assert_scaled(made, chain @ shot)
-    assert_scaled(solution.x, xl.cgls(A, shot, niter=niter, tol=0).x)
+        volume_made = xl.open(folder / f"chain.{suffix}", chunks={"shot": together})
+        assert_scaled(volume_made, made)
+    assert_scaled(solution.x, solved)
 
 
 def test_a_volume_that_fits(client, tmp_path):
