@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import tempfile
 import time
 import tracemalloc
@@ -174,12 +175,29 @@ def on_cluster(model: Model, client: distributed.Client, grid: Counts | None = N
             distributed.wait(made)
         while any(task.state in UNFINISHED for task in [*scheduler.tasks.values()]):
             time.sleep(0.002)
-        return counter.ran, sum(client.run(_sent).values())
+        found = counter.ran, sum(client.run(_sent).values())
+        if isinstance(made, xr.DataArray):
+            futures = distributed.futures_of(made)
+            for future in futures:
+                future.release()
+            _let_go(client, [future.key for future in futures])
+        return found
 
+    gc.collect()
+    _let_go(client, [*client.futures])
     try:
         return _last_round(problem(model), seen)
     finally:
         scheduler.remove_plugin("counter")
+
+
+def _let_go(client: distributed.Client, keys: Sequence[Any]) -> None:
+    """Wait until a client has let go of results, which it does in a thread of its own.
+
+    Who asks for the same ones before that is given those that there are, and nothing runs.
+    """
+    while any(key in client.futures for key in keys):
+        time.sleep(0.002)
 
 
 def _sent(dask_worker: Any) -> int:

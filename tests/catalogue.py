@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pint
+import pytest
 import scipy.sparse
 import xarray as xr
 
@@ -655,3 +656,52 @@ STACKS = [
 COMPOSED = [*ADJOINTS, *PRODUCTS, *SUMS, *LAPLACIANS, *SCALED, *GRAMS, *STACKS]
 
 CATALOGUE = [*ELEMENTARY, *COMPOSED]
+
+# Entries that differ from others in what those others have each in their turn: tests that
+# take their time have them among the slow ones.
+VARIANTS = """
+identity, all dims; zero to dims; diagonal, complex64; diagonal, turned;
+diagonal, lazy, two dims; mask, lazy;
+all rows; unsorted rows; repeated rows;
+first, forward; first, backward; first, 5 points; first, other dim; first, uneven;
+first, uneven, backward; first, uneven, 5 points; first, edge, even; first, edge, uneven;
+first, edge, falling; first, edge, uneven, falling; first, edge, months;
+first, edge, durations; first, edge, cftime;
+second; second, forward; second, edge; second, 5 points; second, 5 points, edge;
+second, other dim; second, uneven; second, uneven, forward; second, uneven, backward;
+second, edge, even; second, edge, uneven; second, edge, uneven, falling;
+second, edge, dates; second, edge, durations; second, edge, since; second, edge, no labels;
+pad, falling; pad, cftime;
+rename two dims; transpose two dims;
+function of samples;
+integral, even; integral, not the first;
+convolution, two dims; smoothing, two dims;
+fft, longer; fft, shorter; fft, one frequency; fft, not scaled; fft, 1/n;
+fft, shifted before; fft, shifted after; fft, even; fft, falling; fft, durations;
+fft, cftime; fft, since; rfft, other dim; rfft, longer, even; rfft, shorter, odd;
+rfft, one frequency; rfft, two frequencies; rfft, not scaled; rfft, plain, even; fft2;
+matrix, complex64; matrices; sparse, same dims;
+spread; spread, uneven;
+adjoint of first; adjoint of fft;
+product along a dim; product over dims; product of masks; derivative of rows;
+fft over dims; filter; total; product with other names; power of 0; power of product;
+sum along a dim; sum over dims; sum of rfft; sum with filter;
+laplacian;
+times a number; times NumPy numbers; negative; divided; complex times rfft;
+complex times sum;
+gram of first; gram of fft; gram of longer fft; gram of product;
+stack of one; stack, real; stack, complex; stack of product; stack times a number;
+adjoint of stack; gram of stack; blocks to one array; blocks through one array;
+stacks added; side by side
+"""
+VARIANTS = {" ".join(name.split()) for name in VARIANTS.split(";")}
+assert {entry.name for entry in CATALOGUE} >= VARIANTS
+
+
+def each_of(entries: list[Entry]) -> pytest.MarkDecorator:
+    """A test for each of some entries, which is slow for variants."""
+    cases = [
+        pytest.param(one, marks=pytest.mark.slow if one.name in VARIANTS else ())
+        for one in entries
+    ]
+    return pytest.mark.parametrize("entry", cases, ids=str)

@@ -36,7 +36,9 @@ def serving(*, obeys_signals=True):
 
         process.signal_received = received
         try:
-            await process.redirect(stdout=child.stdout, stderr=child.stderr)
+            # One end of file is all that a session has: with that of stdout, what comes on
+            # stderr later would be cut off.
+            await process.redirect(stdout=child.stdout, stderr=child.stderr, send_eof=False)
             status = await child.wait()
             await process.stdout.drain()
             await process.stderr.drain()

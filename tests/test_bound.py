@@ -9,7 +9,7 @@ import scipy.sparse.linalg as sla
 import xarray as xr
 
 import xlops as xl
-from tests.catalogue import CATALOGUE, gather
+from tests.catalogue import CATALOGUE, each_of, gather
 from xlops.bound import Bound
 from xlops.space import Blocks
 
@@ -41,7 +41,7 @@ def like_of(A, d):
     return x.transpose(*x.dims[:1], "shot", ...)
 
 
-@pytest.mark.parametrize("entry", CATALOGUE, ids=str)
+@each_of(CATALOGUE)
 def test_flat_vectors_are_labeled_ones_without_labels(entry):
     d = gather(entry.time)
     A = entry.build(d)

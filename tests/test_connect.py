@@ -405,7 +405,7 @@ def test_what_is_closed(tmp_path):
         cluster = client.cluster
     with pytest.raises(xl.ClusterError, match="this Client is closed"):
         xl.connect(client)
-    with pytest.raises(xl.ClusterError, match="this LocalCluster does not run"):
+    with pytest.raises(xl.ClusterError, match="this cluster does not run"):
         xl.connect(cluster)
 
 
@@ -546,7 +546,9 @@ def finds_this_copy(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
 
-@pytest.mark.parametrize("obeys_signals", [True, False])
+@pytest.mark.parametrize(
+    "obeys_signals", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_ssh(finds_this_copy, leaves_nothing, temporary, obeys_signals):
     with sshd.serving(obeys_signals=obeys_signals) as ssh:
         connection = xl.connect(
@@ -691,6 +693,7 @@ def session_of(job):
     return found
 
 
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("where", "extra", "lines"),
     [
@@ -719,25 +722,26 @@ def session_of(job):
         ),
     ],
 )  # fmt: skip
-def test_jobs(queue, leaves_nothing, where, extra, lines):
+def test_jobs(queue, leaves_nothing, where, extra, lines, n):
+    """As many jobs, with as many workers each; what a job asks for is always the same."""
     with xl.connect(
         where,
-        jobs=2,
-        workers=2,
-        threads=1,
-        memory="512 MiB",
+        jobs=n,
+        workers=n,
+        threads=2 // n,
+        memory=f"{1024 // n} MiB",
         host="127.0.0.1",
         walltime="01:00:00",
         job_script_prologue=["export COLOUR=red"],
         timeout=60,
         **extra,
     ) as client:
-        client.wait_for_workers(4, timeout=60)
+        client.wait_for_workers(n * n, timeout=60)
         script = client.cluster.job_script()
         jobs = [int(job.job_id.split(".")[0]) for job in client.cluster.workers.values()]
-        assert len(jobs) == 2
+        assert len(jobs) == n
         processes = [process for job in jobs for process in session_of(job)]
-        assert len(processes) >= 2 * 4  # a shell, a nanny and its helper, two workers
+        assert len(processes) >= n * (3 + n)  # a shell, a nanny and its helper, workers
         assert_shut_in([psutil.Process(), *processes])
         told = client.run(lambda: (os.environ["COLOUR"], os.environ["OMP_NUM_THREADS"]))
         assert set(told.values()) == {("red", "1")}
@@ -749,9 +753,8 @@ def test_jobs(queue, leaves_nothing, where, extra, lines):
         r"^\S+ -m distributed.cli.dask_worker tcp://127.0.0.1:\d+ ", script, re.MULTILINE
     )
     for words in (
-        "--nthreads 1",
-        "--nworkers 2",
-        "--memory-limit 512.00MiB",
+        {1: "--nthreads 2", 2: "--nthreads 1 --nworkers 2"}[n],
+        {1: "--memory-limit 1.00GiB", 2: "--memory-limit 512.00MiB"}[n],
         "--nanny",
         "--host $XLOPS_HOST",
         "--dashboard-address 127.0.0.1:0",
@@ -783,6 +786,7 @@ def test_jobs_with_certificates(queue, leaves_nothing, temporary, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
     options = {"threads": 1, "memory": "512 MiB", "host": "127.0.0.1", "security": True}
+    options["jobs"] = 2
     with pytest.raises(xl.ArgumentError, match="shared_temp_directory= has to name"):
         xl.connect("slurm", **options)
     with xl.connect(
@@ -790,11 +794,13 @@ def test_jobs_with_certificates(queue, leaves_nothing, temporary, tmp_path):
     ) as client:
         assert client.scheduler.address.startswith("tls://")
         slope()
-        assert len(list(shared.iterdir())) == 2  # certificates, files of workers
+        client.wait_for_workers(2, timeout=60)
+        assert len(list(shared.iterdir())) == 3  # certificates, files of either worker
         assert all(path.stat().st_mode & 0o077 == 0 for path in shared.iterdir())
-        (job,) = [int(job.job_id) for job in client.cluster.workers.values()]
+        jobs = [int(job.job_id) for job in client.cluster.workers.values()]
+        assert len(jobs) == 2
     deadline = time.monotonic() + 15
-    while session_of(job) and time.monotonic() < deadline:
+    while any(session_of(job) for job in jobs) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not list(shared.iterdir())
 
@@ -887,7 +893,7 @@ def mpirun(ranks, script, **ask):
 
 
 @needs_mpirun
-@pytest.mark.parametrize("security", [None, True])
+@pytest.mark.parametrize("security", [None, pytest.param(True, marks=pytest.mark.slow)])
 def test_mpi(leaves_nothing, security):
     done = mpirun(4, SCRIPT, security=security)
     assert (done.returncode, done.stderr) == (0, "")

@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster, futures_of, wait
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 import xlops as xl
+from xlops.engine import residents
 
 CHUNKS, LONG, WIDE = 8, 32, 64
 SEEDS = itertools.count()
@@ -295,6 +296,12 @@ def test_homes_are_no_part_of_results(client):
     assert not any(layer.annotations for layer in x.data.dask.layers.values())
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Nobody waits long for weights to go."""
+    monkeypatch.setattr(residents, "LATER", 0.2)
+
+
 def weights(seed, shape=(50, 400, 320)):
     values = 1 + np.random.default_rng(seed).random(shape)
     return xr.DataArray(values, dims=("shot", "time", "depth"))
@@ -343,10 +350,10 @@ def test_weights_reach_workers_once(client, monkeypatch):
     assert kept(client) == [0, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Dask's of large graphs too
-        solution = xl.cgls(A, y, niter=20, tol=0)
+        solution = xl.cgls(A, y, niter=5, tol=0)
     assert arrivals == [1]
     assert kept(client) == received(client) == [1, 1]
-    expected = xl.cgls(A, y.compute(), niter=20, tol=0)
+    expected = xl.cgls(A, y.compute(), niter=5, tol=0)
     scale = 1e-12 * float(np.abs(expected.x).max())
     np.testing.assert_allclose(solution.x, expected.x, rtol=0, atol=scale)
     lazy = A @ y

@@ -976,7 +976,7 @@ def test_a_zarr_file_or_a_device_is_not_replaced(x, tmp_path):
         [None],
         np.array([["a"]]),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).split(" at ")[0],  # without an address
 )
 def test_attributes_that_netcdf_does_not_hold(x, tmp_path, value):
     path = tmp_path / "x.nc"

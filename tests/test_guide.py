@@ -45,9 +45,11 @@ def test_a_complete_operator_is_short():
     assert imports == ["xlops.extend"]
 
 
-def test_the_operator_holds(module, d):
-    for delay in (0, 1, 3, 60, 99):
-        xl.testing.assert_operator(module.Echo(d.time, delay, -0.9), d, tasks=3)
+@pytest.mark.parametrize(
+    "delay", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 60, 99))]
+)
+def test_the_operator_holds(module, d, delay):
+    xl.testing.assert_operator(module.Echo(d.time, delay, -0.9), d, tasks=3)
 
 
 def test_it_is_the_formula(module, d):

@@ -149,6 +149,7 @@ def check(client, folder, nbytes, together, niter):
     assert_scaled(solution.x, solved)
 
 
+@pytest.mark.slow
 def test_a_volume_that_fits(client, tmp_path):
     check(client, tmp_path, 64 * MIB, 16, 2)
 

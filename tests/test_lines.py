@@ -39,9 +39,13 @@ def banded(rng, n, kind):
     return Band(offsets, coefficients, used)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_lines(data):
+@pytest.mark.parametrize("examples", [40, pytest.param(150, marks=pytest.mark.slow)])
+def test_lines(examples):
+    some = settings(max_examples=examples, deadline=None)
+    some(given(st.data())(check_lines))()
+
+
+def check_lines(data):
     """Any bands, weights, layouts, and cuts of x along the axis."""
     draw = data.draw
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))

@@ -99,8 +99,11 @@ def solved_while_one_dies(client, seed, store):
     return x
 
 
-endurance = pytest.mark.endurance
-SEEDS = [*range(2), *(pytest.param(seed, marks=endurance) for seed in range(2, 20))]
+SEEDS = [
+    0,
+    pytest.param(1, marks=pytest.mark.slow),
+    *(pytest.param(seed, marks=pytest.mark.endurance) for seed in range(2, 20)),
+]
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["memory", "store"])
@@ -193,8 +196,15 @@ class Separate:
                     child.kill()
 
 
-@pytest.mark.parametrize("when", ["between", "during"])
-@pytest.mark.parametrize("kept", [False, True], ids=["memory", "store"])
+@pytest.mark.parametrize(
+    ("when", "kept"),
+    [
+        ("between", True),
+        ("during", False),
+        pytest.param("between", False, marks=pytest.mark.slow),
+        pytest.param("during", True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_lost_scheduler(tmp_path, kept, when):
     A, lazy, _ = problem()
     store = tmp_path / "store"
@@ -241,5 +251,6 @@ def test_a_lost_scheduler(tmp_path, kept, when):
     x0 = xl.open(store / "x.zarr")
     halfway = xl.cgls(A, lazy.compute(), niter=len(reached), tol=0).x
     np.testing.assert_allclose(x0.values, halfway.values, rtol=0, atol=1e-9)
-    again = xl.cgls(A, lazy, x0=x0, niter=200, tol=1e-12, store=store).x
+    whole = lazy.chunk(shot=-1, offset=-1)  # here, where there is one machine only
+    again = xl.cgls(A, whole, x0=x0, niter=200, tol=1e-12, store=store).x
     np.testing.assert_allclose((A @ again).values, lazy.values, rtol=0, atol=1e-9)

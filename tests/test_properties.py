@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import xlops as xl
-from tests.catalogue import ADJOINTS, CATALOGUE, ELEMENTARY, gather
+from tests.catalogue import ADJOINTS, CATALOGUE, ELEMENTARY, each_of, gather
 from xlops.space import Blocks
 from xlops.testing.members import cuts, filled
 
@@ -28,6 +28,8 @@ SETTINGS = hypothesis.settings(
 )
 
 every_operator = pytest.mark.parametrize("entry", CATALOGUE, ids=str)
+# For tests that take their time.
+telling_operators = each_of(CATALOGUE)
 
 # Roundings that a value may have gone through, in units of the precision.
 ROUNDINGS = 64
@@ -186,7 +188,7 @@ def assert_properties(case):
     assert_untouched(case, y, before)
 
 
-@every_operator
+@telling_operators
 def test_properties(entry):
     _ = entry.operator  # imports what is imported when first used
     SETTINGS(hypothesis.given(cases(entry))(assert_properties))()
@@ -327,7 +329,7 @@ def both_ways(entry: Any, sizes: tuple[int, int, int] = (7, 6, 5)) -> Any:
     return [(B, simple(B, d)) for B in (A, A.H)]
 
 
-@every_operator
+@telling_operators
 def test_dot_test(entry):
     A = entry.operator
     shots = xr.DataArray(np.zeros(2), dims="shot")
@@ -339,7 +341,7 @@ def test_dot_test(entry):
         assert xl.dottest(A, like=shots.astype("float32"), tol=1e-6)
 
 
-@pytest.mark.parametrize("entry", [e for e in CATALOGUE if e not in ADJOINTS], ids=str)
+@each_of([entry for entry in CATALOGUE if entry not in ADJOINTS])
 def test_adjoint_gives_back_the_labels_of_the_domain(entry):
     """To the last bit, whatever rounding and editing the data have been through."""
     d, (A, x) = gather(entry.time), both_ways(entry)[0]
@@ -400,7 +402,7 @@ def test_same_parameters_make_the_same_operator(entry):
     assert len({one, other, 2 * one, 2 * other}) == 2
 
 
-@every_operator
+@telling_operators
 def test_pickles(entry):
     for A, x in both_ways(entry):
         A @ x  # whatever is cached by now travels too, or is left behind
@@ -436,7 +438,7 @@ def unit(text: str) -> Any:
     return units.Unit(text)
 
 
-@every_operator
+@telling_operators
 def test_integers_and_booleans(entry):
     """Selections keep them, all else computes in float64."""
     A = entry.operator
@@ -460,7 +462,7 @@ def test_integers_and_booleans(entry):
                 assert done.copy(data=y.values).identical(y)
 
 
-@pytest.mark.parametrize("entry", ELEMENTARY, ids=str)
+@each_of(ELEMENTARY)
 def test_complex_values_are_two_real_ones(entry):
     """Real and imaginary part each for itself, in the precision that came in."""
     for A, x in both_ways(entry):
@@ -495,7 +497,7 @@ def strange(values: np.ndarray) -> np.ndarray:
     return result
 
 
-@pytest.mark.parametrize("entry", [e for e in ELEMENTARY if e.tasks], ids=str)
+@each_of([entry for entry in ELEMENTARY if entry.tasks])
 def test_tasks_per_chunk(entry):
     for A, x in both_ways(entry, sizes=(12, 12, 12)):
         x = x.chunk({dim: -(-size // 3) for dim, size in x.sizes.items()})
@@ -513,7 +515,7 @@ def matrices(entry: Any) -> Any:
     return [(B, dense(B)) for B in (A, A.H)]
 
 
-@every_operator
+@telling_operators
 def test_matrix_of_adjoint_is_adjoint_matrix(entry):
     (_, matrix), (_, adjoint) = matrices(entry)
     assert matrix.shape == adjoint.T.shape

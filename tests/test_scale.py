@@ -20,7 +20,11 @@ GRIDS = {
     "mdc": [((5, 7, 2), (0, 0, 0)), ((10, 9, 3), (1, 2, 3)), ((9, 17, 2), (0, 1, 0))],
     "smoothing": [((4, 3, 5), (0, 0, 0)), ((1, 3, 4), (0, 3, 1)), ((2, 1, 6), (2, 0, 0))],
 }
-CASES = [(name, *case) for name, cases in GRIDS.items() for case in cases]
+CASES = [
+    pytest.param(name, *case, marks=pytest.mark.slow if later else ())
+    for name, cases in GRIDS.items()
+    for later, case in enumerate(cases)
+]
 
 
 def small(job, grid, shorter):

@@ -112,7 +112,7 @@ def found(where: object, known: str) -> tuple[type[Given | Existing], Any]:
     elif isinstance(getattr(where, "scheduler_address", None), str):
         status = getattr(where, "status", "running")
         if getattr(status, "name", status) in {"closed", "closing", "failed"}:
-            raise ClusterError(f"connect: this {type(where).__name__} does not run")
+            raise ClusterError("connect: this cluster does not run")
         return Existing, where
     raise ArgumentError(f"connect: nothing is known of {shown(where)}; {known}")
 

@@ -288,7 +288,10 @@ class SSH:
                 f"connect('ssh'): {host} cannot be reached by ssh: {reason(error)}"
             ) from error
         if result.exit_status != 0:
-            lines = str(result.stderr).strip().splitlines() or ["it says nothing"]
+            silent = "it says nothing"
+            if result.returncode is None:
+                silent = "the connection was lost before it had ended"
+            lines = str(result.stderr).strip().splitlines() or [silent]
             raise ClusterError(
                 f"connect('ssh'): {shown(command)} failed on {host}: {lines[-1]}{hint}"
             )
