@@ -10,6 +10,7 @@ from xlops.engine.lazy import is_lazy
 from xlops.engine.loss import loss
 from xlops.engine.placement import Homes
 from xlops.engine.run import run
+from xlops.engine.samples import largest, mapped, noise, ranked, size, spikes, total
 from xlops.engine.stored import Shelf, on_disk, regular
 from xlops.engine.vectors import (
     Tree,
@@ -53,20 +54,27 @@ __all__ = [
     "explain",
     "is_known",
     "is_lazy",
+    "largest",
     "leaves",
     "loss",
+    "mapped",
     "minus",
+    "noise",
     "number",
     "on_disk",
     "paired",
     "persist",
+    "ranked",
     "ratio",
     "regular",
     "run",
     "scaled",
     "settled",
     "shares_memory",
+    "size",
+    "spikes",
     "times",
+    "total",
     "transform",
     "zeros_like",
 ]
