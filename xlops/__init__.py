@@ -40,6 +40,10 @@ from xlops.operators.spread import Spread
 from xlops.options import set_options
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.fista import fista
+from xlops.solvers.irls import irls
+from xlops.solvers.ista import ista
+from xlops.solvers.omp import omp
 from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
@@ -111,7 +115,11 @@ __all__ = [
     "connect",
     "dottest",
     "extend",
+    "fista",
     "from_pylops",
+    "irls",
+    "ista",
+    "omp",
     "open",
     "regularized_inversion",
     "save",

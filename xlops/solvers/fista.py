@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
-from typing import Any
+from typing import Any, Unpack
 
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
-from xlops.solvers.driver import Callback
 from xlops.solvers.forward_backward import accelerated_steps
+from xlops.solvers.keywords import Common, solver
 from xlops.solvers.solution import Solution
 from xlops.solvers.sparsity import sparsity, step_length
 from xlops.solvers.thresholds import Kind
@@ -17,6 +16,7 @@ from xlops.solvers.thresholds import Kind
 __all__ = ["fista"]
 
 
+@solver(without=("damp", "x_ref", "preconditioner"))
 def fista(
     A: LinearOperator,
     y: Any,
@@ -28,29 +28,18 @@ def fista(
     perc: float | None = None,
     alpha: Any = None,
     restart: bool = False,
-    niter: int | None = None,
-    tol: float = 1e-6,
-    callback: Callback | None = None,
-    progress: bool | None = None,
-    store: str | os.PathLike[str] | None = None,
+    **common: Unpack[Common],
 ) -> Solution:
     """Sparse least squares, accelerated: min ½‖y − A x‖² + eps P(Sᴴx).
 
     Parameters
     ----------
-    A : LinearOperator
-        Any operator, a stack too.
-    y : DataArray
-        Data with the labels of ``A.range``; other dims pass through. Blocks as a mapping
-        or a Dataset.
-    x0 : DataArray, optional
-        Where to start; zero unless given. Blocks as a mapping or a Dataset.
     eps : float or quantity
         Weight of the penalty; a quantity must have the unit of y², over that of c to the
         power of P: for ‖c‖₁ and no S that is unit(A) unit(y). PyLops's eps is twice as
         large.
     SOp : LinearOperator, optional
-        S, from coefficients to models, such as ``FFT(…).H``; the identity unless given.
+        S, from coefficients c to models, such as ``FFT(…).H``; the identity unless given.
         It must be unitary: solve ``A @ S`` for the coefficients where it is not.
     threshkind : {"soft", "hard", "half"}, or one of them with "-percentile"
         How coefficients are thresholded, and so what P is: ‖c‖₁, the number of nonzero
@@ -60,21 +49,13 @@ def fista(
     alpha : float or quantity, optional
         Step size, in 1 / unit(A)²; 1 / ‖AᴴA‖, of which a bound is found by the method of
         Lanczos, unless given.
-    restart: bool
-        Whether momentum is given up where it leads away from the gradient, after which
-        convergence is linear where that of `ista` is.
-    niter : int, optional
-        Iterations allowed; 4 per unknown, at least 100 and at most 10 000, unless given.
+    restart : bool
+        Whether momentum is given up where it leads away from the gradient; convergence is
+        linear in the end then, as that of `ista`.
     tol : float
         Bound of ‖z − prox(z + α Aᴴ(y − A z))‖ / α, relative to its first value. Here prox
         is the threshold, z where the step starts. It is zero where z is a fixed point,
         with ``"soft"`` an optimum.
-    callback : callable, optional
-        Called with a `Status` after each iteration; returning False stops.
-    progress : bool, optional
-        Whether to show a progress bar; as ``set_options(progress=…)`` says unless given.
-    store : str or PathLike, optional
-        A folder for the vectors of the solver, as for `cgls`. The data must be lazy.
 
     Returns
     -------
@@ -82,26 +63,14 @@ def fista(
         With ``x`` in unit(y) / A.units. The ``cost`` in its history is the objective; by
         percentile, the misfit ½‖y − A x‖².
 
-    Raises
-    ------
-    LabelError, UnitError, DTypeError, ArgumentError
-        Where an argument does not fit, or S is not unitary.
-    DataError
-        Where the data have NaN.
-    ChunkError, FileError
-        Where data or folder do not do for `store`.
-    ClusterError
-        Where a cluster is lost, or its workers die again and again.
-
     Notes
     -----
     The steps of `ista` from z = x + β (x − x₋₁), with β growing towards 1. The objective
     does not fall in every iteration. Only ``"soft"`` is convex: the others find a fixed
     point that depends on where they start.
 
-    Eager: with Dask every iteration is one submission, and x comes back persisted. A
-    percentile is found there by counting: chunks count how many of their magnitudes begin
-    with the same bits, 16 in each of four passes; nothing is sorted or gathered.
+    A percentile is found on Dask by counting: chunks count how many of their magnitudes
+    begin with the same bits, 16 in each of four passes; nothing is sorted or gathered.
 
     References
     ----------
@@ -119,20 +88,7 @@ def fista(
     """
     term = sparsity(A, y, eps, SOp, threshkind, perc, "fista")
     length = step_length(alpha, A, "fista")
-    return driver.run(
-        functools.partial(
-            accelerated_steps, term=term, alpha=length, restart=bool(restart)
-        ),
-        A,
-        y,
-        x0,
-        niter=niter,
-        tol=tol,
-        damp=0,
-        x_ref=None,
-        preconditioner=None,
-        callback=callback,
-        progress=progress,
-        store=store,
-        name="fista",
+    steps = functools.partial(
+        accelerated_steps, term=term, alpha=length, restart=bool(restart)
     )
+    return driver.run(steps, A, y, x0, name="fista", **common)

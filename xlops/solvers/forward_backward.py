@@ -42,7 +42,7 @@ def plain_steps(
     while True:
         new, _, gg, penalty = ahead or _step(problem, term, alpha, x, r, into=x)
         ahead = None
-        x, (r, rr) = new, _residual(problem, new)
+        x, (r, rr) = new, problem.misfit(new)
         (rr,) = vectors.dots(rr)
         x, r, gg, rr, penalty = problem.persist(x, r, gg, rr, penalty)
         yield _made(x, r, rr, gg, penalty, alpha, (x, r, alpha))
@@ -75,7 +75,7 @@ def accelerated_steps(
     while True:
         new, back, gg, penalty = ahead or _step(problem, term, alpha, z, rz, into=z)
         ahead = None
-        r_new, rr = _residual(problem, new)
+        r_new, rr = problem.misfit(new)
         move = vectors.axpy(-1.0, x, new, into=x)
         turn: Any = -1.0
         if restart:  # where the step leads back, momentum is lost
@@ -96,26 +96,16 @@ def _step(
     """The next x, how far z lies from it, that squared, and the term."""
     vectors = problem.vectors
     s = problem.gradient(z, rz)
-    w = vectors.axpy(alpha, s, z, into=_own(s, rz, problem.y))
+    w = vectors.axpy(alpha, s, z, into=_own(s, rz))
     new, penalty = term.prox(w, alpha)
     back, gg = vectors.axpy_norm(-1.0, new, z, into=into)
     (gg,) = vectors.dots(gg)
     return new, back, gg, penalty
 
 
-def _residual(problem: Problem, x: Tree) -> tuple[Tree, Any]:
-    """y − A x, and what makes its squared norm."""
-    q = problem.forward(x)
-    return problem.vectors.axpy_norm(-1.0, q, problem.y, into=_own(q, x, problem.y))
-
-
-def _own(made: Tree, *others: Tree) -> Tree | None:
-    """What an operator has made, if it lies in memory of its own."""
-    shared = any(
-        engine.shares_memory(leaf, other)
-        for leaf in engine.leaves(made)
-        for other in others
-    )
+def _own(made: Tree, given: Tree) -> Tree | None:
+    """What an operator has made of a vector, if it lies in memory of its own."""
+    shared = any(engine.shares_memory(leaf, given) for leaf in engine.leaves(made))
     return None if shared else made
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
-from typing import Any
+from typing import Any, Unpack
 
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
-from xlops.solvers.driver import Callback
 from xlops.solvers.forward_backward import plain_steps
+from xlops.solvers.keywords import Common, solver
 from xlops.solvers.solution import Solution
 from xlops.solvers.sparsity import sparsity, step_length
 from xlops.solvers.thresholds import Kind
@@ -17,6 +16,7 @@ from xlops.solvers.thresholds import Kind
 __all__ = ["ista"]
 
 
+@solver(without=("damp", "x_ref", "preconditioner"))
 def ista(
     A: LinearOperator,
     y: Any,
@@ -27,29 +27,18 @@ def ista(
     threshkind: Kind = "soft",
     perc: float | None = None,
     alpha: Any = None,
-    niter: int | None = None,
-    tol: float = 1e-6,
-    callback: Callback | None = None,
-    progress: bool | None = None,
-    store: str | os.PathLike[str] | None = None,
+    **common: Unpack[Common],
 ) -> Solution:
     """Sparse least squares by thresholded gradients: min ½‖y − A x‖² + eps P(Sᴴx).
 
     Parameters
     ----------
-    A : LinearOperator
-        Any operator, a stack too.
-    y : DataArray
-        Data with the labels of ``A.range``; other dims pass through. Blocks as a mapping
-        or a Dataset.
-    x0 : DataArray, optional
-        Where to start; zero unless given. Blocks as a mapping or a Dataset.
     eps : float or quantity
         Weight of the penalty; a quantity must have the unit of y², over that of c to the
         power of P: for ‖c‖₁ and no S that is unit(A) unit(y). PyLops's eps is twice as
         large.
     SOp : LinearOperator, optional
-        S, from coefficients to models, such as ``FFT(…).H``; the identity unless given.
+        S, from coefficients c to models, such as ``FFT(…).H``; the identity unless given.
         It must be unitary: solve ``A @ S`` for the coefficients where it is not.
     threshkind : {"soft", "hard", "half"}, or one of them with "-percentile"
         How coefficients are thresholded, and so what P is: ‖c‖₁, the number of nonzero
@@ -59,35 +48,16 @@ def ista(
     alpha : float or quantity, optional
         Step size, in 1 / unit(A)²; 1 / ‖AᴴA‖, of which a bound is found by the method of
         Lanczos, unless given.
-    niter : int, optional
-        Iterations allowed; 4 per unknown, at least 100 and at most 10 000, unless given.
     tol : float
         Bound of ‖z − prox(z + α Aᴴ(y − A z))‖ / α, relative to its first value. Here prox
         is the threshold, z the model before the step. It is zero where z is a fixed point,
         with ``"soft"`` an optimum.
-    callback : callable, optional
-        Called with a `Status` after each iteration; returning False stops.
-    progress : bool, optional
-        Whether to show a progress bar; as ``set_options(progress=…)`` says unless given.
-    store : str or PathLike, optional
-        A folder for the vectors of the solver, as for `cgls`. The data must be lazy.
 
     Returns
     -------
     Solution
         With ``x`` in unit(y) / A.units. The ``cost`` in its history is the objective; by
         percentile, the misfit ½‖y − A x‖².
-
-    Raises
-    ------
-    LabelError, UnitError, DTypeError, ArgumentError
-        Where an argument does not fit, or S is not unitary.
-    DataError
-        Where the data have NaN.
-    ChunkError, FileError
-        Where data or folder do not do for `store`.
-    ClusterError
-        Where a cluster is lost, or its workers die again and again.
 
     Notes
     -----
@@ -96,9 +66,8 @@ def ista(
     others find a fixed point that depends on where they start; a first solution by
     ``"soft"`` is a good x0.
 
-    Eager: with Dask every iteration is one submission, and x comes back persisted. A
-    percentile is found there by counting: chunks count how many of their magnitudes begin
-    with the same bits, 16 in each of four passes; nothing is sorted or gathered.
+    A percentile is found on Dask by counting: chunks count how many of their magnitudes
+    begin with the same bits, 16 in each of four passes; nothing is sorted or gathered.
 
     References
     ----------
@@ -119,18 +88,5 @@ def ista(
     """
     term = sparsity(A, y, eps, SOp, threshkind, perc, "ista")
     length = step_length(alpha, A, "ista")
-    return driver.run(
-        functools.partial(plain_steps, term=term, alpha=length),
-        A,
-        y,
-        x0,
-        niter=niter,
-        tol=tol,
-        damp=0,
-        x_ref=None,
-        preconditioner=None,
-        callback=callback,
-        progress=progress,
-        store=store,
-        name="ista",
-    )
+    steps = functools.partial(plain_steps, term=term, alpha=length)
+    return driver.run(steps, A, y, x0, name="ista", **common)

@@ -8,11 +8,13 @@ from xlops.errors import ArgumentError, DTypeError
 from xlops.operator import LinearOperator, offer
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.fista import fista
+from xlops.solvers.ista import ista
 from xlops.solvers.solution import Solution
 
 __all__ = ["solve"]
 
-_methods = {"cg": cg, "cgls": cgls}
+_methods = {"cg": cg, "cgls": cgls, "fista": fista, "ista": ista}
 
 
 @offer("solve")

@@ -191,8 +191,9 @@ def weight(
     power: float = 1.0,
     transform: LinearOperator | None = None,
     what: str = "eps",
+    data_power: int = 2,
 ) -> float:
-    """The weight of a penalty beside ½‖y − A x‖², as a number.
+    """The weight of a penalty beside a misfit, as a number.
 
     Parameters
     ----------
@@ -210,11 +211,13 @@ def weight(
         From coefficients to models.
     what : str
         The name of the argument, for errors.
+    data_power : int
+        The power of the data that the misfit grows with.
     """
     number = eps
     if units.is_quantity(eps):
         number = units.magnitude(
-            eps, _wanted(operator, y, who, power, transform), f"{who}: {what}"
+            eps, _wanted(operator, y, who, power, transform, data_power), f"{who}: {what}"
         )
     value = np.asarray(number)
     if value.ndim or value.dtype.kind not in "iuf" or not 0 <= value < np.inf:
@@ -228,8 +231,9 @@ def _wanted(
     who: str,
     power: float,
     transform: LinearOperator | None,
+    data_power: int,
 ) -> Gain:
-    """unit(y)² over the unit of the coefficients to a power."""
+    """A power of unit(y) over the unit of the coefficients to a power."""
     _, origins = operator.H._admitted(y)
     unit = next(iter(origins.values())).unit
     models = {*operator.gains.values()}
@@ -242,4 +246,4 @@ def _wanted(
     data = Gain.of(unit)
     coefficients = data / models.pop() * others.pop()
     halves = int(2 * power)
-    return data**2 / (coefficients**units.HALF) ** halves if halves else data**2
+    return data**data_power / (coefficients**units.HALF) ** halves
