@@ -31,6 +31,7 @@ def mapped(
     *trees: Tree,
     numbers: Sequence[Any] = (),
     into: Tree | None = None,
+    whole: bool = False,
 ) -> Tree:
     """A function of samples: of one of each vector, and of numbers.
 
@@ -44,6 +45,8 @@ def mapped(
         Lazy ones too.
     into : Array or dict of Array, optional
         One of the vectors, where its memory may be used; Dask never does.
+    whole : bool
+        Whether the function takes arrays and chunks as they are, and not piece by piece.
     """
     targets = iter([None] * len(leaves(trees[0])) if into is None else leaves(into))
 
@@ -51,24 +54,31 @@ def mapped(
         arrays = [first.data, *(other.ordered(first.dims).data for other in others)]
         target, dtype = next(targets), first.data.dtype
         if any(map(is_lazy, (*arrays, *numbers))):
-            data = chunkwise(_mapped, _in_step(arrays), function, *numbers, dtype=dtype)
+            data = chunkwise(
+                _mapped, _in_step(arrays), function, whole, *numbers, dtype=dtype
+            )
             return Array(data, first.dims)
         if target is None:
             out = np.empty(first.data.shape, dtype)
         else:
             out = target.ordered(first.dims).data
-        _fill(out, function, arrays, numbers)
+        _fill(out, function, arrays, numbers, whole)
         return Array(out, first.dims)
 
     return paired(one, *trees)
 
 
-def total(function: Callable[..., Any], *trees: Tree, numbers: Sequence[Any] = ()) -> Any:
+def total(
+    function: Callable[..., Any],
+    *trees: Tree,
+    numbers: Sequence[Any] = (),
+    whole: bool = False,
+) -> Any:
     """The sum of a real function of samples, as for `mapped`, in double precision."""
     groups = _groups(*trees)
     if not any(map(is_lazy, (*itertools.chain(*groups), *numbers))):
-        return sum(_total(function, arrays, numbers) for arrays in groups)
-    return _reduced(_partial_total, _sum, (float,), groups, function, *numbers)[0]
+        return sum(_total(function, arrays, numbers, whole) for arrays in groups)
+    return _reduced(_partial_total, _sum, (float,), groups, function, whole, *numbers)[0]
 
 
 def _groups(*trees: Tree) -> list[list[Any]]:
@@ -89,18 +99,18 @@ def _in_step(arrays: Sequence[Any]) -> list[Any]:
 
 
 def _mapped(*given: Any) -> NDArray:
-    """One chunk: arrays, the function, numbers."""
+    """One chunk: arrays, the function, whether it takes all at once, numbers."""
     at = next(i for i, value in enumerate(given) if callable(value))
     arrays = [np.asarray(array) for array in given[:at]]
     out = np.empty(arrays[0].shape, arrays[0].dtype)
-    _fill(out, given[at], arrays, given[at + 1 :], threaded=False)
+    _fill(out, given[at], arrays, given[at + 2 :], given[at + 1], threaded=False)
     return out
 
 
 def _partial_total(
-    start: Any, arrays: Sequence[NDArray], function: Any, *numbers: Any
+    where: Any, arrays: Sequence[NDArray], function: Any, whole: bool, *numbers: Any
 ) -> float:
-    return _total(function, arrays, numbers, threaded=False)
+    return _total(function, arrays, numbers, whole, threaded=False)
 
 
 def _sum(parts: Sequence[Any]) -> Any:
@@ -118,9 +128,13 @@ def _fill(
     function: Callable[..., Any],
     arrays: Sequence[NDArray],
     numbers: Sequence[Any],
+    whole: bool,
     threaded: bool = True,
 ) -> None:
     numbers = in_precision(numbers, out.dtype)
+    if whole:
+        out[...] = function(*arrays, *numbers)
+        return
 
     def work(left: Iterator[Sequence[NDArray]]) -> None:
         for target, *pieces in left:
@@ -133,9 +147,12 @@ def _total(
     function: Callable[..., Any],
     arrays: Sequence[NDArray],
     numbers: Sequence[Any],
+    whole: bool,
     threaded: bool = True,
 ) -> float:
     numbers = in_precision(numbers, arrays[0].dtype)
+    if whole:
+        return float(np.sum(function(*arrays, *numbers), dtype=np.float64))
     parts: list[float] = []
 
     def work(left: Iterator[Sequence[NDArray]]) -> None:

@@ -62,12 +62,15 @@ class Arithmetic:
         *vectors: Tree,
         numbers: Sequence[Any] = (),
         into: Tree | None = None,
+        whole: bool = False,
     ) -> Tree:
         """A function of the samples of vectors, and of numbers; like the first vector.
 
-        `into` is one of them where its memory may be used for the result.
+        `into` is one of them where its memory may be used for the result. The function
+        gets pieces of them, or arrays and chunks as a `whole`.
         """
-        return self.kept(engine.mapped(function, *vectors, numbers=numbers, into=into))
+        made = engine.mapped(function, *vectors, numbers=numbers, into=into, whole=whole)
+        return self.kept(made)
 
     def total(
         self, function: Callable[..., Any], *vectors: Tree, numbers: Sequence[Any] = ()
@@ -239,6 +242,7 @@ class Each(Arithmetic):
         *vectors: Tree,
         numbers: Sequence[Any] = (),
         into: Tree | None = None,
+        whole: bool = False,
     ) -> Tree:
         """A function of samples, and of the numbers of their problem."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xlops import engine
+from xlops.engine import Tree
 from xlops.solvers.problem import Problem
 from xlops.windows.pieces import NDArray
 
@@ -17,12 +19,17 @@ ACCURACY = 0.01
 AT_MOST = 100
 
 
-def largest_gain(problem: Problem) -> Any:
+def largest_gain(
+    problem: Problem,
+    forward: Callable[[Tree], Tree] | None = None,
+    adjoint: Callable[[Tree], Tree] | None = None,
+) -> Any:
     """An upper bound of the largest eigenvalue of AᴴA, about one percent above it.
 
-    By the method of Lanczos, which keeps three vectors: the largest eigenvalue of its
-    tridiagonal matrix, plus how far that may be from one of AᴴA. Without orthogonalisation
-    eigenvalues come several times over; the largest one stays what it is.
+    Of A, or of another operator on its models. By the method of Lanczos, which keeps three
+    vectors: the largest eigenvalue of its tridiagonal matrix, plus how far that may be from
+    one of AᴴA. Without orthogonalisation eigenvalues come several times over; the largest
+    one stays what it is.
 
     References
     ----------
@@ -30,6 +37,7 @@ def largest_gain(problem: Problem) -> Any:
        University Press, 2013, §10.1.
     """
     vectors = problem.vectors
+    forward, adjoint = forward or problem.forward, adjoint or problem.adjoint
     v = engine.noise(problem.model)
     (norm,) = problem.persist(vectors.dots((v, v))[0])
     v = vectors.times(vectors.ratio(1.0, np.sqrt(norm)), v)
@@ -38,9 +46,9 @@ def largest_gain(problem: Problem) -> Any:
     beside: list[Any] = []
     bound: Any = 0.0
     for _ in range(AT_MOST):
-        p = problem.forward(v)
+        p = forward(v)
         (alpha,) = vectors.dots((p, p))
-        w = vectors.axpy(vectors.number(np.negative, alpha), v, problem.adjoint(p))
+        w = vectors.axpy(vectors.number(np.negative, alpha), v, adjoint(p))
         if before is not None:
             w = vectors.axpy(-beta, before, w)
         (squared,) = vectors.dots((w, w))
