@@ -41,6 +41,7 @@ from xlops.options import set_options
 from xlops.solvers.admm import admm
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.checkpoint import Checkpoint
 from xlops.solvers.fista import fista
 from xlops.solvers.irls import irls
 from xlops.solvers.ista import ista
@@ -68,6 +69,7 @@ __all__ = [
     "BlockDiag",
     "Blocks",
     "CausalIntegration",
+    "Checkpoint",
     "ChunkError",
     "ClusterError",
     "Concat",

@@ -13,7 +13,7 @@ from xlops.engine.lazy import chunkwise, in_chunks, is_lazy
 from xlops.engine.vectors import SMALL_BYTES, Tree, leaves, paired
 from xlops.windows.pieces import Array, NDArray, of_kind
 
-__all__ = ["largest", "mapped", "noise", "ranked", "size", "spikes", "total"]
+__all__ = ["largest", "mapped", "noise", "ranked", "size", "spikes", "summed"]
 
 # Samples that a function gets at once: what it makes on the way stays in cache.
 AT_ONCE = 2**15
@@ -68,7 +68,7 @@ def mapped(
     return paired(one, *trees)
 
 
-def total(
+def summed(
     function: Callable[..., Any],
     *trees: Tree,
     numbers: Sequence[Any] = (),

@@ -10,6 +10,7 @@ from xlops.operator import LinearOperator
 from xlops.solvers import driver
 from xlops.solvers.keywords import Common, solver
 from xlops.solvers.solution import Solution
+from xlops.solvers.sparsity import check_apart
 from xlops.solvers.splitting import admm_steps, proximal_parts
 
 __all__ = ["admm"]
@@ -23,8 +24,8 @@ def admm(
     x0: Any = None,
     *,
     rho: float | None = None,
-    niter_inner: int = 20,
-    tol_inner: float = 1e-3,
+    niter_inner: int = 10,
+    tol_inner: float = 0.1,
     **common: Unpack[Common],
 ) -> Solution:
     """Least squares with proximal operators, by ADMM: min ½‖y − A x‖² + Σ gₖ(Lₖ x).
@@ -35,7 +36,8 @@ def admm(
         By name: a pair (L, g), or g alone where L is the identity. g is a proximal operator
         of pyproximal, such as ``pyproximal.L1(0.1)``.
     rho : float, optional
-        Weight of ‖L x − z‖²; ‖AᴴA‖ / ‖LᴴL‖ for each term unless given.
+        Weight of ‖L x − z‖². Unless given, it begins as ‖AᴴA‖ / ‖LᴴL‖ for each term and
+        is balanced in the first iterations.
     niter_inner : int
         Iterations of conjugate gradients for x allowed in each iteration.
     tol_inner : float
@@ -70,11 +72,13 @@ def admm(
     >>> solution.x.values.round(5) + 0.0
     array([3., 0., 1., 0.])
     """
+    parts = proximal_parts(regularizations, A, "admm")
+    check_apart([p.operator for p in parts], common.get("independent", ()), "admm")
     steps = functools.partial(
         admm_steps,
-        parts=proximal_parts(regularizations, A, "admm"),
+        parts=parts,
         rho=rho,
         inner=(niter_inner, tol_inner),
         at_model=False,
     )
-    return driver.run(steps, A, y, x0, name="admm", **common)
+    return driver.run(steps, A, y, x0, name="admm", alone=True, **common)

@@ -72,11 +72,11 @@ class Arithmetic:
         made = engine.mapped(function, *vectors, numbers=numbers, into=into, whole=whole)
         return self.kept(made)
 
-    def total(
+    def summed(
         self, function: Callable[..., Any], *vectors: Tree, numbers: Sequence[Any] = ()
     ) -> Any:
         """The sum of a real function of samples."""
-        return engine.total(function, *vectors, numbers=numbers)
+        return engine.summed(function, *vectors, numbers=numbers)
 
     def percentile(self, x: Tree, q: float) -> Any:
         """The magnitude that `q` percent of the samples do not exceed, as NumPy's."""
@@ -103,6 +103,10 @@ class Arithmetic:
         of the step, once it is.
         """
         return not engine.is_known(pivot) or bool(pivot > 0)
+
+    def spread(self, numbers: NDArray, array: Array) -> NDArray:
+        """Values of the problems, shaped as an array is: there is one problem."""
+        return numbers
 
     def persist(self, *values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
@@ -161,14 +165,17 @@ class Each(Arithmetic):
     def __init__(self, dims: Sequence[Hashable]) -> None:
         self.dims = tuple(dims)
 
-    def _spread(self, a: Any, array: Array) -> Any:
-        """Numbers shaped to multiply an array."""
-        numbers = np.asarray(a, of_kind(array.data.dtype, "real"))
+    def _numbers(self, a: Any, array: Array) -> Any:
+        """Numbers shaped to multiply an array, in its precision."""
+        return self.spread(np.asarray(a, of_kind(array.data.dtype, "real")), array)
+
+    def spread(self, numbers: NDArray, array: Array) -> NDArray:
+        """Values of the problems, shaped as an array is."""
         if not numbers.ndim:
             return numbers
         order = [dim for dim in array.dims if dim in self.dims]
         shape = [n if d in self.dims else 1 for d, n in array.sizes.items()]
-        return Array(numbers, self.dims).ordered(order).data.reshape(shape)
+        return np.reshape(Array(numbers, self.dims).ordered(order).data, shape)
 
     def axpy(self, a: Any, x: Tree, y: Tree, into: Tree | None = None) -> Tree:
         """``y + a x``."""
@@ -179,7 +186,7 @@ class Each(Arithmetic):
         def one(v: Array, u: Array) -> Array:
             target = next(targets)
             u = u.ordered(v.dims)
-            made = (self._spread(a, u) * u.data).astype(v.data.dtype, copy=False)
+            made = (self._numbers(a, u) * u.data).astype(v.data.dtype, copy=False)
             if target is None:
                 return Array(np.add(v.data, made, out=made), v.dims)
             out = target.ordered(v.dims).data
@@ -202,7 +209,7 @@ class Each(Arithmetic):
         """``a * x``."""
         return engine.transform(
             lambda v: Array(
-                (self._spread(a, v) * v.data).astype(v.data.dtype, copy=False), v.dims
+                (self._numbers(a, v) * v.data).astype(v.data.dtype, copy=False), v.dims
             ),
             x,
         )
@@ -248,19 +255,21 @@ class Each(Arithmetic):
 
         def one(first: Array, *others: Array) -> Array:
             data = [first.data, *(other.ordered(first.dims).data for other in others)]
-            made = function(*data, *(self._spread(n, first) for n in numbers))
+            made = function(*data, *(self._numbers(n, first) for n in numbers))
             return Array(np.asarray(made).astype(first.data.dtype, copy=False), first.dims)
 
         return engine.paired(one, *vectors)
 
-    def total(
+    def summed(
         self, function: Callable[..., Any], *vectors: Tree, numbers: Sequence[Any] = ()
     ) -> Any:
         """The sum of a real function of samples, for each problem."""
 
         def one(first: Array, *others: Array) -> NDArray:
             data = [first.data, *(other.ordered(first.dims).data for other in others)]
-            values = np.asarray(function(*data, *(self._spread(n, first) for n in numbers)))
+            values = np.asarray(
+                function(*data, *(self._numbers(n, first) for n in numbers))
+            )
             kept = [dim for dim in first.dims if dim in self.dims]
             along = tuple(i for i, dim in enumerate(first.dims) if dim not in self.dims)
             summed = Array(values.sum(axis=along, dtype=np.float64), tuple(kept))

@@ -10,7 +10,7 @@ from xlops.solvers import driver
 from xlops.solvers.forward_backward import accelerated_steps
 from xlops.solvers.keywords import Common, solver
 from xlops.solvers.solution import Solution
-from xlops.solvers.sparsity import sparsity, step_length
+from xlops.solvers.sparsity import check_apart, sparsity, step_length
 from xlops.solvers.thresholds import Kind
 
 __all__ = ["fista"]
@@ -87,6 +87,7 @@ def fista(
     array([ 2.,  0.,  0., -1.])
     """
     term = sparsity(A, y, eps, SOp, threshkind, perc, "fista")
+    check_apart([SOp], common.get("independent", ()), "fista")
     length = step_length(alpha, A, "fista")
     steps = functools.partial(
         accelerated_steps, term=term, alpha=length, restart=bool(restart)

@@ -24,8 +24,7 @@ def plain_steps(
     problem: Problem, state: State | None, term: Term, alpha: float | None
 ) -> Iterator[Step]:
     """ISTA: x ← prox(x + α Aᴴ(y − A x))."""
-    term.prepare(problem)
-    vectors = problem.vectors
+    vectors, term = problem.vectors, term.prepared(problem)
     ahead = None
     if state is None:
         x, r = problem.start()
@@ -55,8 +54,7 @@ def accelerated_steps(
 
     The misfit is linear in its argument, so that of z comes with that of x.
     """
-    term.prepare(problem)
-    vectors = problem.vectors
+    vectors, term = problem.vectors, term.prepared(problem)
     ahead = None
     if state is None:
         x, r = problem.start()

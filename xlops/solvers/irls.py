@@ -104,7 +104,7 @@ def irls(
     steps = functools.partial(
         _steps, kind=kind, eps=eps, small=epsR, inner=(niter_inner, tol_inner)
     )
-    return driver.run(steps, A, y, x0, name="irls", **common)
+    return driver.run(steps, A, y, x0, name="irls", alone=True, **common)
 
 
 def _steps(
@@ -182,12 +182,12 @@ def _measured(
     pull = vectors.mapped(_phase, r, numbers=(deltas[0],)) if of_data else r
     s = problem.adjoint(pull)
     (rr,) = vectors.dots((r, r))
-    cost: Any = vectors.total(_smooth, r, numbers=(deltas[0],)) if of_data else 0.0
+    cost: Any = vectors.summed(_smooth, r, numbers=(deltas[0],)) if of_data else 0.0
     penalty: Any = 0.0
     if eps:
         phase = vectors.mapped(_phase, x, numbers=(deltas[1],))
         s = vectors.axpy(-eps, phase, s)
-        penalty = vectors.total(_smooth, x, numbers=(deltas[1],))
+        penalty = vectors.summed(_smooth, x, numbers=(deltas[1],))
     (ss,) = vectors.dots((s, s))
     x, r, rr, ss, cost, penalty = problem.persist(x, r, rr, ss, cost, penalty)
     cost = (cost if of_data else rr / 2) + (eps or 0.0) * penalty

@@ -10,7 +10,7 @@ from xlops.solvers import driver
 from xlops.solvers.forward_backward import plain_steps
 from xlops.solvers.keywords import Common, solver
 from xlops.solvers.solution import Solution
-from xlops.solvers.sparsity import sparsity, step_length
+from xlops.solvers.sparsity import check_apart, sparsity, step_length
 from xlops.solvers.thresholds import Kind
 
 __all__ = ["ista"]
@@ -87,6 +87,7 @@ def ista(
     array([ 2.,  0.,  0., -1.])
     """
     term = sparsity(A, y, eps, SOp, threshkind, perc, "ista")
+    check_apart([SOp], common.get("independent", ()), "ista")
     length = step_length(alpha, A, "ista")
     steps = functools.partial(plain_steps, term=term, alpha=length)
     return driver.run(steps, A, y, x0, name="ista", **common)

@@ -69,7 +69,7 @@ def omp(
         raise DTypeError(f"omp solves for an operator, got {type(A).__name__}")
     norms = A.gram.diagonal() if normalizecols else None
     steps = functools.partial(_steps, squares=norms)
-    return driver.run(steps, A, y, None, name="omp", **common)
+    return driver.run(steps, A, y, None, name="omp", alone=True, **common)
 
 
 def _steps(problem: Problem, state: State | None, squares: Any) -> Iterator[Step]:

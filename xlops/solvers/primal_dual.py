@@ -16,6 +16,7 @@ from xlops.solvers.gain import largest_gain
 from xlops.solvers.keywords import Common, solver
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
+from xlops.solvers.sparsity import check_apart
 from xlops.solvers.splitting import Part, proximal_parts
 
 __all__ = ["primal_dual"]
@@ -70,14 +71,14 @@ def primal_dual(
     array([3., 0., 1., 0.])
     """
     parts = proximal_parts(regularizations, A, "primal_dual")
+    check_apart([p.operator for p in parts], common.get("independent", ()), "primal_dual")
     steps = functools.partial(_steps, parts=parts)
-    return driver.run(steps, A, y, x0, name="primal_dual", **common)
+    return driver.run(steps, A, y, x0, name="primal_dual", alone=True, **common)
 
 
 def _steps(problem: Problem, state: State | None, parts: Sequence[Part]) -> Iterator[Step]:
     vectors, count = problem.vectors, len(parts)
-    for part in parts:
-        part.prepare(problem)
+    parts = [part.prepared(problem) for part in parts]
     if state is None:
         x, r = problem.start()
         gain = 1.0 if "unitary" in problem.operator.traits else largest_gain(problem)

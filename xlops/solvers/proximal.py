@@ -5,6 +5,7 @@ They are taken by what they can do, `prox` and being called; pyproximal is not i
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -12,8 +13,7 @@ import numpy as np
 
 from xlops import engine
 from xlops.engine import Tree
-from xlops.errors import ArgumentError, ChunkError, DTypeError
-from xlops.solvers.arithmetic import Each
+from xlops.errors import ChunkError, DTypeError
 from xlops.solvers.problem import Problem
 from xlops.windows.pieces import Array, NDArray
 
@@ -49,14 +49,11 @@ class Proximal:
         self._is_separable = _is_separable(operator)
         self._problem: Problem
 
-    def prepare(self, problem: Problem) -> None:
-        """Make ready before the first step."""
-        self._problem = problem
-        if isinstance(problem.vectors, Each):
-            raise ArgumentError(
-                f"{self._who}: proximal operators of pyproximal know one problem at a "
-                "time; leave out independent=…"
-            )
+    def prepared(self, problem: Problem) -> Proximal:
+        """The term of a problem."""
+        own = copy.copy(self)
+        own._problem = problem
+        return own
 
     def prox(self, x: Tree, step: Any) -> tuple[Tree, Any]:
         """The proximal operator of ``step`` times the term, and the term there."""
@@ -78,12 +75,12 @@ class Proximal:
         """The term at a model; infinite where it forbids it."""
         if self._is_separable:
             function = functools.partial(_value, self._operator)
-            return self._problem.vectors.total(function, x)
+            return self._problem.vectors.summed(function, x)
         self._check(x)
         leaves = engine.leaves(x)
         if engine.is_lazy(leaves[0].data):
             function = functools.partial(_value, self._operator)
-            return engine.total(function, x, whole=True)
+            return engine.summed(function, x, whole=True)
         return float(_value(self._operator, _flat(x))[0])
 
     def _check(self, x: Tree) -> None:

@@ -87,4 +87,4 @@ def proximal_gradient(
         if acceleration is None
         else functools.partial(accelerated_steps, **given, restart=bool(restart))
     )
-    return driver.run(steps, A, y, x0, name="proximal_gradient", **common)
+    return driver.run(steps, A, y, x0, name="proximal_gradient", alone=True, **common)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from xlops import engine, units
 from xlops.engine import Tree
-from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, shown
+from xlops.errors import ArgumentError, DTypeError, LabelError, UnitError, listed, shown
 from xlops.operator import LinearOperator
 from xlops.solvers.problem import Problem
 from xlops.solvers.thresholds import Threshold, soft, threshold
@@ -22,8 +24,8 @@ __all__ = ["Sparsity", "Term", "sparsity", "step_length", "weight"]
 class Term(Protocol):
     """What is added to a misfit: something that has a proximal operator."""
 
-    def prepare(self, problem: Problem) -> None:
-        """Make ready before the first step."""
+    def prepared(self, problem: Problem) -> Self:
+        """The term of a problem."""
 
     def prox(self, x: Tree, step: Any) -> tuple[Tree, Any]:
         """The proximal operator of ``step`` times the term, and the term there.
@@ -64,18 +66,22 @@ class Sparsity:
         self._perc, self._who = perc, who
         self._problem: Problem
 
-    def prepare(self, problem: Problem) -> None:
-        """Make ready before the first step.
+    def prepared(self, problem: Problem) -> Sparsity:
+        """The term of a problem.
 
         Raises
         ------
         ArgumentError
             Where S is not unitary.
         """
-        self._problem = problem
-        if self._transform is None or "unitary" in self._transform.traits:
-            return
-        vectors = problem.vectors
+        own = copy.copy(self)
+        own._problem = problem
+        if self._transform is not None and "unitary" not in self._transform.traits:
+            own._check(self._transform)
+        return own
+
+    def _check(self, transform: LinearOperator) -> None:
+        problem, vectors = self._problem, self._problem.vectors
         # Models come back from their coefficients, and coefficients, once thresholded,
         # from their models; of a frame they do not.
         x = engine.noise(problem.model)
@@ -88,7 +94,7 @@ class Sparsity:
         dtype = of_kind(engine.leaves(c)[0].data.dtype, "real")
         if np.any(wrong + none > float(np.finfo(dtype).eps) * (size + count)):
             raise ArgumentError(
-                f"{self._who}: SOp must be unitary, {self._transform} is not: what is left "
+                f"{self._who}: SOp must be unitary, {transform} is not: what is left "
                 "of its coefficients by a threshold would not be what minimises the "
                 "objective; solve A @ SOp for the coefficients, and apply SOp to them"
             )
@@ -114,7 +120,7 @@ class Sparsity:
         if self._rule.by_percentile or not self._eps:
             return 0.0  # how many are kept is a constraint
         vectors = self._problem.vectors
-        return vectors.number(np.multiply, vectors.total(self._rule.penalty, c), self._eps)
+        return vectors.number(np.multiply, vectors.summed(self._rule.penalty, c), self._eps)
 
     def _coefficients(self, x: Tree) -> Tree:
         if self._transform is None:
@@ -161,6 +167,24 @@ def step_length(alpha: Any, A: LinearOperator, who: str) -> float | None:
     if number.ndim or number.dtype.kind not in "iuf" or not 0 < number < np.inf:
         raise ArgumentError(f"{who}: alpha must be a number above 0, got {shown(alpha)}")
     return float(number)
+
+
+def check_apart(
+    operators: Iterable[LinearOperator | None], independent: Any, who: str
+) -> None:
+    """Raise where an operator that comes besides A knows a dim of independent problems."""
+    several = isinstance(independent, Sequence) and not isinstance(independent, str)
+    dims = set(independent if several else [independent])
+    for operator in operators:
+        if operator is None:
+            continue
+        for side in (operator.domain, operator.range):
+            for space in by_name(side).values():
+                if known := dims & set(space.dims):
+                    raise LabelError(
+                        f"{who}: problems along {listed(known)} are not independent: "
+                        f"{operator} knows of it; leave it out of independent"
+                    )
 
 
 def _check_transform(transform: Any, A: LinearOperator, who: str) -> None:

@@ -10,7 +10,7 @@ from xlops.operator import LinearOperator
 from xlops.solvers import driver
 from xlops.solvers.keywords import Common, solver
 from xlops.solvers.solution import Solution
-from xlops.solvers.sparsity import Sparsity, weight
+from xlops.solvers.sparsity import Sparsity, check_apart, weight
 from xlops.solvers.splitting import admm_steps, parts_of
 from xlops.solvers.thresholds import KINDS
 
@@ -25,8 +25,8 @@ def splitbregman(
     x0: Any = None,
     *,
     rho: float | None = None,
-    niter_inner: int = 20,
-    tol_inner: float = 1e-3,
+    niter_inner: int = 10,
+    tol_inner: float = 0.1,
     **common: Unpack[Common],
 ) -> Solution:
     """Least squares with sparse terms: min ½‖y − A x‖² + Σ epsₖ ‖Lₖ x‖₁.
@@ -38,7 +38,8 @@ def splitbregman(
         where L is the identity. eps is a number or a quantity; a quantity must have the
         units of A times those of y, over those of L.
     rho : float, optional
-        Weight of ‖L x − z‖²; ‖AᴴA‖ / ‖LᴴL‖ for each term unless given.
+        Weight of ‖L x − z‖². Unless given, it begins as ‖AᴴA‖ / ‖LᴴL‖ for each term and
+        is balanced in the first iterations.
     niter_inner : int
         Iterations of conjugate gradients for x allowed in each iteration.
     tol_inner : float
@@ -78,11 +79,13 @@ def splitbregman(
         number = weight(eps, A, y, "splitbregman", transform=operator, what=what)
         return Sparsity(KINDS["soft"], number, None, None, "splitbregman")
 
+    parts = parts_of(regularizations, A, "splitbregman", term, "eps")
+    check_apart([p.operator for p in parts], common.get("independent", ()), "splitbregman")
     steps = functools.partial(
         admm_steps,
-        parts=parts_of(regularizations, A, "splitbregman", term, "eps"),
+        parts=parts,
         rho=rho,
         inner=(niter_inner, tol_inner),
         at_model=True,
     )
-    return driver.run(steps, A, y, x0, name="splitbregman", **common)
+    return driver.run(steps, A, y, x0, name="splitbregman", alone=True, **common)

@@ -22,6 +22,10 @@ from xlops.space import by_name, in_words
 __all__ = ["Part", "admm_steps", "parts_of", "proximal_parts"]
 
 
+# Iterations in which ρ may change: ADMM converges once it stays.
+BALANCED = 100
+
+
 class Part:
     """g(L x): a term of what an operator makes of the model.
 
@@ -40,13 +44,14 @@ class Part:
         self.gain: Any = 1.0
         self._problem: Problem
 
-    def prepare(self, problem: Problem) -> None:
-        """Make ready: how much L can amplify is found."""
-        self._problem = problem
-        self.term.prepare(problem)
+    def prepared(self, problem: Problem) -> Part:
+        """The part of a problem; how much L can amplify is found."""
+        own = Part(self.name, self.operator, self.term.prepared(problem))
+        own._problem = problem
         if self.operator is not None and "unitary" not in self.operator.traits:
-            gain = np.asarray(largest_gain(problem, self.forward, self.adjoint))
-            self.gain = np.where(gain > 0, gain, 1.0)[()]
+            gain = np.asarray(largest_gain(problem, own.forward, own.adjoint))
+            own.gain = np.where(gain > 0, gain, 1.0)[()]
+        return own
 
     def forward(self, x: Tree) -> Tree:
         """``L x``."""
@@ -124,10 +129,13 @@ def admm_steps(
     inner: tuple[int, float],
     at_model: bool,
 ) -> Iterator[Step]:
-    """ADMM, scaled: x from least squares, z from proximal operators, u adds up L x − z."""
+    """ADMM, scaled: x from least squares, z from proximal operators, u adds up L x − z.
+
+    Unless ρ is given, it changes as long as one of the two that tend to zero, the gradient
+    and ρ ‖L‖ (L x − z), is ten times the other (Boyd et al., §3.4.1).
+    """
     vectors, count = problem.vectors, len(parts)
-    for part in parts:
-        part.prepare(problem)
+    parts = [part.prepared(problem) for part in parts]
     if state is None:
         x, r = problem.start()
         gain = 1.0 if "unitary" in problem.operator.traits else largest_gain(problem)
@@ -135,16 +143,16 @@ def admm_steps(
         z = [part.forward(x) for part in parts]
         u = [engine.zeros_like(one) for one in z]
         values = [part.term.value(one) for part, one in zip(parts, z, strict=True)]
-        rr, ss = vectors.dots((r, r), *_squares(problem.gradient(x, r)))
+        s = problem.gradient(x, r)
+        rr, ss = vectors.dots((r, r), (s, s))
         x, r, rr, ss, *others = problem.persist(
             engine.copied(x), engine.copied(r), rr, ss, *map(engine.copied, z), *u, *values
         )
         z, u, values = others[:count], others[count : 2 * count], others[2 * count :]
-        yield Step(
-            x, r, np.sqrt(rr), np.sqrt(ss), (x, r, *z, *u, *rhos), cost=rr / 2 + sum(values)
-        )
+        done, state = 0, (x, r, *z, *u, *rhos, 0)
+        yield Step(x, r, np.sqrt(rr), np.sqrt(ss), state, cost=rr / 2 + sum(values))
     else:
-        x, r, *others = state
+        x, r, *others, done = state
         z, u, rhos = others[:count], others[count : 2 * count], others[2 * count :]
     while True:
         x, r = _least_squares(problem, parts, rhos, x, r, z, u, inner)
@@ -165,15 +173,17 @@ def admm_steps(
         x, r, rr, ss, *others = problem.persist(x, r, rr, ss, *z, *u, *values, *gaps)
         z, u = others[:count], others[count : 2 * count]
         values, gaps = others[2 * count : 3 * count], others[3 * count :]
+        apart: Any = 0.0
         for rho_k, part, gap in zip(rhos, parts, gaps, strict=True):
-            ss = ss + rho_k**2 * part.gain * gap
-        yield Step(
-            x, r, np.sqrt(rr), np.sqrt(ss), (x, r, *z, *u, *rhos), cost=rr / 2 + sum(values)
-        )
-
-
-def _squares(s: Tree) -> list[Any]:
-    return [(s, s)]
+            apart = apart + rho_k**2 * part.gain * gap
+        left, done = np.sqrt(ss + apart), done + 1
+        if rho is None and done <= BALANCED:
+            factor = np.where(apart > 100 * ss, 2.0, np.where(ss > 100 * apart, 0.5, 1.0))
+            if np.any(factor != 1):
+                rhos = [(one * factor)[()] for one in rhos]
+                u = [*problem.persist(*(vectors.times(1 / factor, one) for one in u))]
+        state = x, r, *z, *u, *rhos, done
+        yield Step(x, r, np.sqrt(rr), left, state, cost=rr / 2 + sum(values))
 
 
 def _least_squares(
