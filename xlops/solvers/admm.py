@@ -16,7 +16,7 @@ from xlops.solvers.splitting import admm_steps, proximal_parts
 __all__ = ["admm"]
 
 
-@solver(without=("damp", "x_ref", "preconditioner"))
+@solver(without=("damp", "x_ref", "preconditioner", "store"))
 def admm(
     A: LinearOperator,
     y: Any,

@@ -27,8 +27,8 @@ def plain_steps(
     vectors, term = problem.vectors, term.prepared(problem)
     ahead = None
     if state is None:
-        x, r = problem.start()
         alpha = step_size(problem) if alpha is None else alpha
+        x, r = problem.start()
         new, _, gg, penalty = ahead = _step(problem, term, alpha, x, r)
         rr, value = vectors.dots((r, r))[0], term.value(x)
         x, r, new, gg, rr, value, penalty = problem.persist(
@@ -57,8 +57,8 @@ def accelerated_steps(
     vectors, term = problem.vectors, term.prepared(problem)
     ahead = None
     if state is None:
-        x, r = problem.start()
         alpha = step_size(problem) if alpha is None else alpha
+        x, r = problem.start()
         t: Any = 1.0
         new, back, gg, penalty = _step(problem, term, alpha, x, r)
         rr, value = vectors.dots((r, r))[0], term.value(x)

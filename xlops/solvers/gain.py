@@ -12,7 +12,7 @@ from xlops.engine import Tree
 from xlops.solvers.problem import Problem
 from xlops.windows.pieces import NDArray
 
-__all__ = ["largest_gain", "step_size"]
+__all__ = ["gain_of", "largest_gain", "step_size"]
 
 # What the bound may be above the largest eigenvalue, and how long it is looked for.
 ACCURACY = 0.01
@@ -63,6 +63,7 @@ def largest_gain(
         if np.all((off <= ACCURACY * largest) | (beta <= 1e-7 * largest)):
             break
         v = vectors.times(vectors.ratio(1.0, beta), w)
+    problem.begin_again()
     return bound
 
 
@@ -81,8 +82,12 @@ def _largest(diagonal: list[Any], beside: list[Any]) -> tuple[Any, Any]:
 
 def step_size(problem: Problem) -> Any:
     """A step that gradient methods may take: one over a bound of the eigenvalues of AᴴA."""
-    if "unitary" in problem.operator.traits:
+    return 1 / gain_of(problem)
+
+
+def gain_of(problem: Problem) -> Any:
+    """A bound of the eigenvalues of AᴴA; 1 for an operator that gives nothing."""
+    if "unitary" in getattr(problem.operator, "traits", ()):
         return 1.0
     gain = np.asarray(largest_gain(problem))
-    # An operator that gives nothing allows any step.
-    return np.divide(1.0, gain, out=np.ones(gain.shape), where=gain > 0)[()]
+    return np.where(gain > 0, gain, 1.0)[()]

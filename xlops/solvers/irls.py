@@ -24,7 +24,7 @@ from xlops.windows.pieces import NDArray
 __all__ = ["irls"]
 
 
-@solver(without=("damp", "x_ref", "preconditioner"))
+@solver(without=("damp", "x_ref", "preconditioner", "store"))
 def irls(
     A: LinearOperator,
     y: Any,

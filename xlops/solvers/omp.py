@@ -23,7 +23,7 @@ from xlops.windows.pieces import Array, NDArray
 __all__ = ["omp"]
 
 
-@solver(without=("damp", "x_ref", "preconditioner"))
+@solver(without=("damp", "x_ref", "preconditioner", "store"))
 def omp(
     A: LinearOperator,
     y: Any,
@@ -76,7 +76,7 @@ def _steps(problem: Problem, state: State | None, squares: Any) -> Iterator[Step
     vectors = problem.vectors
     norms = None if squares is None else _laid_out(squares, problem.model)
     is_complex = any(leaf.data.dtype.kind == "c" for leaf in engine.leaves(problem.model))
-    if is_complex and not problem.operator.clinear:
+    if is_complex and not getattr(problem.operator, "clinear", True):
         raise DTypeError(
             f"omp: {problem.operator} is linear over real numbers only and its model is "
             "complex: no column says what it does to a sample"

@@ -12,7 +12,7 @@ from xlops import engine
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
 from xlops.solvers.driver import State, Step
-from xlops.solvers.gain import largest_gain
+from xlops.solvers.gain import gain_of
 from xlops.solvers.keywords import Common, solver
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
@@ -80,9 +80,8 @@ def _steps(problem: Problem, state: State | None, parts: Sequence[Part]) -> Iter
     vectors, count = problem.vectors, len(parts)
     parts = [part.prepared(problem) for part in parts]
     if state is None:
+        gain = gain_of(problem)
         x, r = problem.start()
-        gain = 1.0 if "unitary" in problem.operator.traits else largest_gain(problem)
-        gain = np.where(np.asarray(gain) > 0, gain, 1.0)[()]
         made = [part.forward(x) for part in parts]
         duals = [engine.zeros_like(one) for one in made]
         values = [part.term.value(one) for part, one in zip(parts, made, strict=True)]

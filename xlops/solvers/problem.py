@@ -79,6 +79,12 @@ class Problem:
             self._first_adjoint = self._laid_out(back, "")
         return engine.zeros_like(self._first_adjoint)
 
+    def begin_again(self) -> None:
+        """Read y anew: on disk, vectors of what has been computed so far have its place."""
+        if self.vectors.shelf is not None:
+            self.y = self.vectors.kept(self._data)
+            self.__dict__.pop("model", None)
+
     @property
     def unknowns(self) -> int:
         """Size of the model."""

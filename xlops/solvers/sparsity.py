@@ -91,6 +91,7 @@ class Sparsity:
         off = [vectors.axpy(-1.0, *pair) for pair in zip((x, few), back, strict=True)]
         made = vectors.dots(*((v, v) for v in (*off, x, few)))
         wrong, none, size, count = problem.persist(*made)
+        problem.begin_again()
         dtype = of_kind(engine.leaves(c)[0].data.dtype, "real")
         if np.any(wrong + none > float(np.finfo(dtype).eps) * (size + count)):
             raise ArgumentError(

@@ -17,7 +17,7 @@ from xlops.solvers.thresholds import KINDS
 __all__ = ["splitbregman"]
 
 
-@solver(without=("damp", "x_ref", "preconditioner"))
+@solver(without=("damp", "x_ref", "preconditioner", "store"))
 def splitbregman(
     A: LinearOperator,
     y: Any,

@@ -12,7 +12,7 @@ from xlops.engine import Tree
 from xlops.errors import DTypeError, LabelError, shown
 from xlops.operator import LinearOperator
 from xlops.solvers.driver import State, Step
-from xlops.solvers.gain import largest_gain
+from xlops.solvers.gain import gain_of, largest_gain
 from xlops.solvers.inner import Inner
 from xlops.solvers.problem import Problem
 from xlops.solvers.proximal import Proximal
@@ -137,8 +137,8 @@ def admm_steps(
     vectors, count = problem.vectors, len(parts)
     parts = [part.prepared(problem) for part in parts]
     if state is None:
+        gain = gain_of(problem)
         x, r = problem.start()
-        gain = 1.0 if "unitary" in problem.operator.traits else largest_gain(problem)
         rhos: Any = [gain / part.gain if rho is None else rho for part in parts]
         z = [part.forward(x) for part in parts]
         u = [engine.zeros_like(one) for one in z]
