@@ -196,9 +196,12 @@ def _check_transform(transform: Any, A: LinearOperator, who: str) -> None:
         raise DTypeError(f"{who}: SOp must be an operator, got {type(transform).__name__}")
     models, made = by_name(A.domain), by_name(transform.range)
     reason = None if set(models) == set(made) else f"it makes {in_words(transform.range)}"
+    consumed = {dim for space in by_name(A.range).values() for dim in space.dims}
     for name, space in made.items() if reason is None else ():
         for dim in set(space.dims) & set(models[name].dims):
             reason = reason or space.axis(dim).difference(models[name].axis(dim))
+        if gone := consumed & (set(space.dims) - set(models[name].dims)):
+            reason = reason or f"the model has no dim {listed(gone)}"
         if models[name].kind == "real" and space.kind == "complex":
             reason = "it makes complex values, the model is real"
     if reason is not None:

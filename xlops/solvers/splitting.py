@@ -9,7 +9,7 @@ import numpy as np
 
 from xlops import engine
 from xlops.engine import Tree
-from xlops.errors import DTypeError, LabelError, shown
+from xlops.errors import DTypeError, LabelError, listed, shown
 from xlops.operator import LinearOperator
 from xlops.solvers.driver import State, Step
 from xlops.solvers.gain import gain_of, largest_gain
@@ -113,10 +113,13 @@ def _check_model(operator: LinearOperator, A: LinearOperator, what: str) -> None
     reason = None
     if set(models) != set(taken):
         reason = f"the model is {in_words(A.domain)}"
+    consumed = {dim for space in by_name(A.range).values() for dim in space.dims}
     for name, space in taken.items() if reason is None else ():
         for dim in space.dims:
             if dim in models[name]:
                 reason = reason or space.axis(dim).difference(models[name].axis(dim))
+        if gone := consumed & (set(space.dims) - set(models[name].dims)):
+            reason = reason or f"the model has no dim {listed(gone)}"
     if reason is not None:
         raise LabelError(f"{what} ({operator}) does not act on the model of {A}: {reason}")
 
