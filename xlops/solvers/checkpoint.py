@@ -176,7 +176,7 @@ def identity_of(
     flat = [vector for group in vectors.values() for vector in group]
     norms = problem.vectors.dots(*((vector, vector) for vector in flat))
     sums = [engine.total(vector) for vector in flat]
-    found = [*map(float, problem.persist(*norms, *sums))]
+    found = [*map(float, problem.vectors.persist(*norms, *sums))]
     pairs = iter(zip(found[: len(flat)], found[len(flat) :], strict=True))
     numbers = {
         what: [number for _ in group for number in next(pairs)]

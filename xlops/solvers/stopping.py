@@ -22,7 +22,7 @@ __all__ = ["Stopping", "seconds"]
 # elsewhere, where there may be as many as two for each unknown.
 AT_ROUNDING, ANYWHERE = 100, 1000
 # A gradient of so many roundings of the product of A and the residual is one of rounding.
-ROUNDINGS = 100
+ROUNDINGS = 10
 
 
 class Stopping:
