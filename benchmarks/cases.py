@@ -505,7 +505,36 @@ def solved(name: str, chunks: tuple[int, int, int] | None) -> Comparison:
     return Comparison(f"CGLS, FirstDerivative, {name}", races, {})
 
 
-SOLVERS = [solved("NumPy", None), solved("axis in 16 chunks", (512, 32, 64))]
+def sparse(name: str, shape: tuple[int, int], niter: int, wanted: float) -> Comparison:
+    """FISTA with a wavelet along the last axis and a given step."""
+
+    def races() -> Iterator[Race]:
+        d = array(dict(zip("xt", shape, strict=True)))
+        t = np.arange(-20, 21) / 8
+        wavelet = (1 - 2 * t**2) * np.exp(-(t**2))
+        A = xl.Convolve1D(d.t, wavelet, offset=20)
+        P = pylops.signalprocessing.Convolve1D(shape, wavelet, offset=20, axis=1)
+        values, alpha = (
+            d.values.reshape(-1),
+            1 / np.abs(np.fft.fft(wavelet, 1024)).max() ** 2,
+        )
+        given = {"niter": niter, "alpha": alpha, "tol": 0}
+        contenders: dict[str, Callable[[], Any]] = {
+            OWN: lambda: xl.fista(A, d, eps=0.05, **given).x,
+            # Its misfit has no ½.
+            "PyLops": lambda: pylops.fista(P, values, eps=0.1, **given)[0],
+        }
+        yield Race(f"{niter} iterations", contenders, computed)
+
+    return Comparison(f"FISTA, Convolve1D, {name}", races, {"PyLops": wanted})
+
+
+SOLVERS = [
+    solved("NumPy", None),
+    solved("axis in 16 chunks", (512, 32, 64)),
+    sparse("1 MB", (256, 512), 20, 0.95),
+    sparse("32 MB", (8192, 512), 10, 0.95),
+]
 
 
 # --- numbers with a limit -------------------------------------------------------------

@@ -38,12 +38,20 @@ from xlops.operators.selection import Restriction
 from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
 from xlops.operators.spread import Spread
 from xlops.options import set_options
+from xlops.solvers.admm import admm
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
 from xlops.solvers.checkpoint import Checkpoint
+from xlops.solvers.fista import fista
+from xlops.solvers.irls import irls
+from xlops.solvers.ista import ista
+from xlops.solvers.omp import omp
+from xlops.solvers.primal_dual import primal_dual
+from xlops.solvers.proximal_gradient import proximal_gradient
 from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
+from xlops.solvers.splitbregman import splitbregman
 from xlops.space import Blocks, Space
 from xlops.stack import Block, BlockDiag, HStack, VStack
 from xlops.testing import dottest
@@ -108,16 +116,24 @@ __all__ = [
     "XlopsWarning",
     "Zero",
     "accessor",
+    "admm",
     "cg",
     "cgls",
     "connect",
     "dottest",
     "extend",
+    "fista",
     "from_pylops",
+    "irls",
+    "ista",
+    "omp",
     "open",
+    "primal_dual",
+    "proximal_gradient",
     "regularized_inversion",
     "save",
     "set_options",
     "solve",
+    "splitbregman",
     "testing",
 ]

@@ -11,6 +11,7 @@ from xlops.engine.lazy import is_lazy
 from xlops.engine.loss import loss
 from xlops.engine.placement import Homes
 from xlops.engine.run import run
+from xlops.engine.samples import largest, mapped, noise, ranked, size, spikes, summed
 from xlops.engine.stored import Shelf, on_disk, opened, regular, write
 from xlops.engine.threads import one_thread_each
 from xlops.engine.vectors import (
@@ -62,21 +63,28 @@ __all__ = [
     "is_known",
     "is_lazy",
     "is_tree",
+    "largest",
     "leaves",
     "loss",
+    "mapped",
     "minus",
+    "noise",
     "number",
     "on_disk",
     "one_thread_each",
     "opened",
     "paired",
     "persist",
+    "ranked",
     "ratio",
     "regular",
     "run",
     "scaled",
     "settled",
     "shares_memory",
+    "size",
+    "spikes",
+    "summed",
     "times",
     "total",
     "transform",

@@ -56,6 +56,35 @@ class Arithmetic:
         """Re⟨x, y⟩ of pairs of vectors; what `axpy_norm` gave is passed on."""
         return engine.dots(*products)
 
+    def mapped(
+        self,
+        function: Callable[..., Any],
+        *vectors: Tree,
+        numbers: Sequence[Any] = (),
+        into: Tree | None = None,
+        whole: bool = False,
+    ) -> Tree:
+        """A function of the samples of vectors, and of numbers; like the first vector.
+
+        `into` is one of them where its memory may be used for the result. The function
+        gets pieces of them, or arrays and chunks as a `whole`.
+        """
+        made = engine.mapped(function, *vectors, numbers=numbers, into=into, whole=whole)
+        return self.kept(made)
+
+    def summed(
+        self, function: Callable[..., Any], *vectors: Tree, numbers: Sequence[Any] = ()
+    ) -> Any:
+        """The sum of a real function of samples."""
+        return engine.summed(function, *vectors, numbers=numbers)
+
+    def percentile(self, x: Tree, q: float) -> Any:
+        """The magnitude that `q` percent of the samples do not exceed, as NumPy's."""
+        place = (engine.size(x) - 1) * q / 100
+        below = int(place)
+        ends = engine.ranked(x, below), engine.ranked(x, min(below + 1, engine.size(x) - 1))
+        return self.number(_between, *ends, place - below)
+
     def number(self, function: Callable[..., Any], *numbers: Any) -> Any:
         """A number made of others, which need not be there yet.
 
@@ -82,6 +111,10 @@ class Arithmetic:
     def persist(self, *values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
         return engine.persist(*values, homes=homes)
+
+
+def _between(first: Any, second: Any, share: float) -> Any:
+    return first + (second - first) * share
 
 
 class OnShelf(Arithmetic):
@@ -209,6 +242,51 @@ class Each(Arithmetic):
         if u.dtype.kind == v.dtype.kind == "c":
             return summed(u.real, v.real) + summed(u.imag, v.imag)
         return summed(u.real, v.real)
+
+    def mapped(
+        self,
+        function: Callable[..., Any],
+        *vectors: Tree,
+        numbers: Sequence[Any] = (),
+        into: Tree | None = None,
+        whole: bool = False,
+    ) -> Tree:
+        """A function of samples, and of the numbers of their problem."""
+
+        def one(first: Array, *others: Array) -> Array:
+            data = [first.data, *(other.ordered(first.dims).data for other in others)]
+            made = function(*data, *(self._numbers(n, first) for n in numbers))
+            return Array(np.asarray(made).astype(first.data.dtype, copy=False), first.dims)
+
+        return engine.paired(one, *vectors)
+
+    def summed(
+        self, function: Callable[..., Any], *vectors: Tree, numbers: Sequence[Any] = ()
+    ) -> Any:
+        """The sum of a real function of samples, for each problem."""
+
+        def one(first: Array, *others: Array) -> NDArray:
+            data = [first.data, *(other.ordered(first.dims).data for other in others)]
+            values = np.asarray(
+                function(*data, *(self._numbers(n, first) for n in numbers))
+            )
+            kept = [dim for dim in first.dims if dim in self.dims]
+            along = tuple(i for i, dim in enumerate(first.dims) if dim not in self.dims)
+            summed = Array(values.sum(axis=along, dtype=np.float64), tuple(kept))
+            return np.asarray(summed.ordered(self.dims).data)
+
+        groups = zip(*map(engine.leaves, vectors), strict=True)
+        return np.asarray(sum(one(*group) for group in groups))
+
+    def percentile(self, x: Tree, q: float) -> Any:
+        """The magnitude that `q` percent of the samples of a problem do not exceed."""
+        flat = []
+        for leaf in engine.leaves(x):
+            others = [dim for dim in leaf.dims if dim not in self.dims]
+            data = np.abs(leaf.ordered((*self.dims, *others)).data)
+            shape = data.shape[: len(self.dims)]
+            flat.append(data.reshape(*shape, -1))
+        return np.percentile(np.concatenate(flat, axis=-1), q, axis=-1)
 
     def ratio(self, a: Any, b: Any) -> Any:
         """``a / b``, and 0 where b is not positive or a is negative: no step is made."""

@@ -79,6 +79,12 @@ class Problem:
             self._first_adjoint = self._laid_out(back, "")
         return engine.zeros_like(self._first_adjoint)
 
+    def begin_again(self) -> None:
+        """Read y anew: on disk, vectors of what has been computed so far have its place."""
+        if self.vectors.shelf is not None:
+            self.y = self.vectors.kept(self._data)
+            self.__dict__.pop("model", None)
+
     @property
     def unknowns(self) -> int:
         """Size of the model."""
@@ -104,6 +110,16 @@ class Problem:
     def residual(self, x: Tree) -> Tree:
         """``y − A x``."""
         return self.vectors.axpy(-1.0, self.forward(x), self._data)
+
+    def misfit(self, x: Tree) -> tuple[Tree, Any]:
+        """``y − A x``, and what `dots` makes its squared norm of."""
+        q = self.forward(x)
+        own = not any(
+            engine.shares_memory(leaf, other)
+            for leaf in engine.leaves(q)
+            for other in (x, self._data)
+        )
+        return self.vectors.axpy_norm(-1.0, q, self._data, into=q if own else None)
 
     def gradient(self, x: Tree, r: Tree) -> Tree:
         """``Aᴴ r − damp² (x − x_ref)``, half the negative gradient of the objective."""

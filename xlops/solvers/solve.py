@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from xlops.errors import ArgumentError, DTypeError
 from xlops.operator import LinearOperator, offer
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.fista import fista
+from xlops.solvers.irls import irls
+from xlops.solvers.ista import ista
+from xlops.solvers.omp import omp
 from xlops.solvers.solution import Solution
 
 __all__ = ["solve"]
 
-_methods = {"cg": cg, "cgls": cgls}
+_methods: dict[str, Callable[..., Solution]] = {
+    "cg": cg,
+    "cgls": cgls,
+    "fista": fista,
+    "irls": irls,
+    "ista": ista,
+    "omp": omp,
+}
 
 
 @offer("solve")
 def solve(
     A: LinearOperator,
     y: Any,
-    method: Literal["cg", "cgls"] = "cgls",
+    method: Literal["cg", "cgls", "fista", "irls", "ista", "omp"] = "cgls",
     **kwargs: Any,
 ) -> Solution:
     """Solve A x = y, in the sense of least squares.
@@ -30,11 +42,11 @@ def solve(
         Any operator, a stack too.
     y : DataArray
         Data with the labels of ``A.range``; blocks as a mapping or a Dataset.
-    method : {"cgls", "cg"}
-        The solver; ``"cg"`` for operators equal to their adjoint and positive.
+    method : {"cgls", "cg", "fista", "irls", "ista", "omp"}
+        The solver; ``"cg"`` for operators equal to their adjoint and positive, the last
+        four for sparse models and data with outliers.
     **kwargs
-        For the solver: ``x0``, ``niter``, ``tol``, ``damp``, ``x_ref``,
-        ``preconditioner``, ``callback``, ``progress``, ``store``.
+        For the solver, such as ``x0``, ``niter``, ``tol``.
 
     Returns
     -------
