@@ -46,7 +46,7 @@ def solve(
         The solver; ``"cg"`` for operators equal to their adjoint and positive, the last
         four for sparse models and data with outliers.
     **kwargs
-        For the solver, such as ``x0``, ``niter``, ``tol``.
+        For the solver, such as ``x0``, ``niter`` and ``tol``; see `cgls`.
 
     Returns
     -------
