@@ -353,7 +353,7 @@ class Saver:
                 f"({error}); remove the folder to start anew"
             ) from error
         count = note["iteration"] + 1
-        rows = [[None] * count if c is None else [*map(np.float64, c)] for c in columns]
+        rows = [[None] * count if c is None else c.tolist() for c in columns]
         norms = [Norms(*row) for row in zip(*rows, strict=True)]
         x, residual, *state = parts
         last = norms[-1]
