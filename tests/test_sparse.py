@@ -472,6 +472,7 @@ def test_several_terms(name):
     np.testing.assert_allclose(found.x, exact - 0.4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_gradients_in_two_dims():
     image = xr.DataArray(np.random.default_rng(0).standard_normal((4, 5)), dims=("z", "x"))
     I, D = xl.Identity(image), xl.Gradient(image.z, image.x, kind="forward")
@@ -565,8 +566,12 @@ def test_going_on_from_a_checkpoint(name, tmp_path):
     expected = solve(A, d, niter=6, tol=0)
     solve(A, d, niter=3, tol=0, checkpoint=tmp_path / "run.zarr")
     found = solve(A, d, niter=6, tol=0, checkpoint=tmp_path / "run.zarr")
-    np.testing.assert_array_equal(found.x, expected.x)
-    xr.testing.assert_identical(found.history, expected.history)
+    if name == "omp":  # orthogonalisation shows the last bits of its products
+        np.testing.assert_allclose(found.x, expected.x, rtol=1e-12)
+        xr.testing.assert_allclose(found.history, expected.history, rtol=1e-12)
+    else:
+        np.testing.assert_array_equal(found.x, expected.x)
+        xr.testing.assert_identical(found.history, expected.history)
 
 
 @pytest.mark.parametrize("name", ["ista", "fista", "primal_dual"])

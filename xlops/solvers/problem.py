@@ -123,11 +123,9 @@ class Problem:
 
     def gradient(self, x: Tree, r: Tree) -> Tree:
         """``Aᴴ r − damp² (x − x_ref)``, half the negative gradient of the objective."""
-        if r is self.y:
-            _ = self.model  # Aᴴ y is at hand
-            s = self._first_adjoint
-            del self._first_adjoint  # it is not needed again
-            s = self.vectors.kept(s)
+        _ = self.model  # Aᴴ y is at hand, at the start
+        if r is self.y and "_first_adjoint" in self.__dict__:
+            s = self.vectors.kept(self.__dict__.pop("_first_adjoint"))
         else:
             s = self.adjoint(r)
         return self.damped(s, x)

@@ -66,7 +66,7 @@ def proximal_gradient(
     --------
     >>> import pyproximal, xarray as xr, xlops as xl
     >>> y = xr.DataArray([3.0, -0.5, 1.0, -2.0], dims="time")
-    >>> xl.proximal_gradient(xl.Identity(y), y, pyproximal.L1(1.0)).x.values
+    >>> xl.proximal_gradient(xl.Identity(y), y, pyproximal.L1(1.0)).x.values + 0.0
     array([ 2.,  0.,  0., -1.])
     """
     if acceleration not in (None, "fista"):

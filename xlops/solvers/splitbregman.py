@@ -57,8 +57,8 @@ def splitbregman(
     -----
     Each iteration makes x by conjugate gradients, one submission each on Dask, then z by
     soft thresholds of L x + u at eps / ρ, and adds L x − z to u. Terms that are squared are
-    part of A: stack them with `VStack`, as ``{"data": A, "smooth": 0.1 * L}``. PyLops's
-    epsRL1s is both eps and ρ, with mu = 1.
+    part of A: stack them with `VStack`, as ``{"data": A, "smooth": 0.1 * L}``. The
+    square of PyLops's epsRL1s is eps here, with mu = 1.
 
     References
     ----------

@@ -68,7 +68,7 @@ def half(x: NDArray, t: Any) -> NDArray:
     >>> import numpy as np
     >>> from xlops.solvers.thresholds import half
     >>> half(np.array([-4.0, 0.5]), 1.0).round(4)
-    array([-3.742,  0.   ])
+    array([-3.7415,  0.    ])
     """
     size = np.abs(x)
     above = size > _HALF * (2 * t) ** (2 / 3)
