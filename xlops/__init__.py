@@ -40,6 +40,7 @@ from xlops.operators.spread import Spread
 from xlops.options import set_options
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.checkpoint import Checkpoint
 from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
@@ -60,6 +61,7 @@ __all__ = [
     "BlockDiag",
     "Blocks",
     "CausalIntegration",
+    "Checkpoint",
     "ChunkError",
     "ClusterError",
     "Concat",
