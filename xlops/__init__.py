@@ -38,9 +38,14 @@ from xlops.operators.selection import Restriction
 from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
 from xlops.operators.spread import Spread
 from xlops.options import set_options
+from xlops.solvers.bicgstab import bicgstab
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
 from xlops.solvers.checkpoint import Checkpoint
+from xlops.solvers.gmres import gmres
+from xlops.solvers.lsmr import lsmr
+from xlops.solvers.lsqr import lsqr
+from xlops.solvers.minres import minres
 from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
@@ -108,12 +113,17 @@ __all__ = [
     "XlopsWarning",
     "Zero",
     "accessor",
+    "bicgstab",
     "cg",
     "cgls",
     "connect",
     "dottest",
     "extend",
     "from_pylops",
+    "gmres",
+    "lsmr",
+    "lsqr",
+    "minres",
     "open",
     "regularized_inversion",
     "save",

@@ -115,7 +115,7 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
         last = vectors.axpy(number(_turn), w, last, into=last)
         x = vectors.axpy(number(_stride), last, x, into=x)
         moving = [x, old, new, w, last] if is_plain else [x, old, new, w, last, new_z]
-        rr: Any = 0.0
+        rr = 0.0
         if has_residual:
             r, rr = vectors.blend(number(_growth), new, number(_left), others[-1])
             (rr,) = vectors.dots(rr)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 from xlops.errors import ArgumentError, DTypeError
 from xlops.operator import LinearOperator, offer
+from xlops.solvers.bicgstab import bicgstab
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.gmres import gmres
+from xlops.solvers.lsmr import lsmr
+from xlops.solvers.lsqr import lsqr
+from xlops.solvers.minres import minres
 from xlops.solvers.solution import Solution
 
 __all__ = ["solve"]
 
-_methods = {"cg": cg, "cgls": cgls}
+Method: TypeAlias = Literal["bicgstab", "cg", "cgls", "gmres", "lsmr", "lsqr", "minres"]
+
+_methods: dict[str, Callable[..., Solution]] = {
+    "bicgstab": bicgstab,
+    "cg": cg,
+    "cgls": cgls,
+    "gmres": gmres,
+    "lsmr": lsmr,
+    "lsqr": lsqr,
+    "minres": minres,
+}
 
 
 @offer("solve")
 def solve(
     A: LinearOperator,
     y: Any,
-    method: Literal["cg", "cgls"] = "cgls",
+    method: Method = "cgls",
     **kwargs: Any,
 ) -> Solution:
     """Solve A x = y, in the sense of least squares.
@@ -30,8 +46,10 @@ def solve(
         Any operator, a stack too.
     y : DataArray
         Data with the labels of ``A.range``; blocks as a mapping or a Dataset.
-    method : {"cgls", "cg"}
-        The solver; ``"cg"`` for operators equal to their adjoint and positive.
+    method : {"cgls", "lsqr", "lsmr", "cg", "minres", "gmres", "bicgstab"}
+        The solver: the first three for any operator; ``"cg"`` for operators equal to
+        their adjoint and positive, ``"minres"`` where they are not positive, the others
+        for any operator from a space to itself.
     **kwargs
         For the solver: ``x0``, ``niter``, ``tol``, ``damp``, ``x_ref``,
         ``preconditioner``, ``callback``, ``progress``, ``store``.
