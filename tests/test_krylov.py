@@ -362,7 +362,9 @@ def test_blocks(rng, method, chunks):
 @lazily
 def test_what_one_step_solves(rng, method, chunks):
     y = rng.standard_normal(12)
-    solution = solved(method, 3 * xl.Identity(axis("column", 12)), vector(y, chunks), tol=0)
+    solution = solved(
+        method, 3 * xl.Identity(axis("column", 12)), vector(y, chunks), tol=1e-14
+    )
     assert solution.converged
     assert solution.iterations <= 2
     assert_close(solution.x, y / 3, 1e-14)
@@ -382,7 +384,7 @@ def test_projections_are_solved_where_they_can_be(rng, method):
     assert_close(solution.x, y.values / 2, 1e-12)
 
 
-@square
+@pytest.mark.parametrize("method", ["minres", "gmres"])
 @lazily
 def test_a_singular_system_is_no_solution(rng, method, chunks):
     weights = np.linspace(-1.0, 2.0, 12) if method == "minres" else np.linspace(0.5, 2, 12)
@@ -391,20 +393,8 @@ def test_a_singular_system_is_no_solution(rng, method, chunks):
     solution = solved(method, xl.Diagonal(vector(weights)), vector(y, chunks), niter=300)
     assert not solution.converged
     assert np.isfinite(solution.x).all()
-    if method == "bicgstab":
-        return
     # The residual is the one of least squares: what A cannot make.
     assert_close(solution.residual, np.where(weights == 0, y, 0.0), 1e-6)
-
-
-def test_bicgstab_goes_on_where_a_recurrence_breaks_down():
-    # ⟨r̃, A r⟩ = 0 at the start: the first step is one along the residual alone.
-    A = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.5], [0.0, 0.0, 2.0]])
-    y = np.array([1.0, 0.0, 0.0])
-    A = np.array([[0.0, 1.0, 0.0], [1.0, 0.5, 1.0], [0.5, 1.0, 3.0]])
-    solution = xl.bicgstab(operator(A), vector(y), tol=1e-12)
-    assert solution.converged
-    assert_close(solution.x, np.linalg.solve(A, y), 1e-10)
 
 
 def test_bicgstab_says_where_there_is_no_way_on():
@@ -414,7 +404,7 @@ def test_bicgstab_says_where_there_is_no_way_on():
     assert (solution.x == 0).all()
 
 
-@square
+@pytest.mark.parametrize("method", ["gmres", "bicgstab"])
 def test_residuals_of_convergence_are_true(rng, method):
     """Where rounding allows no less, none is claimed."""
     Q = orthogonal(rng, 60, "real")
@@ -440,11 +430,13 @@ def test_restarts_of_gmres(rng):
         history.append(solution.iterations)
     assert history == sorted(history, reverse=True)
     seen = []
-    xl.gmres(
+    solution = xl.gmres(
         operator(A), vector(y), restart=3, tol=1e-8, callback=lambda s: seen.append(s.x)
     )
     norms = [np.linalg.norm(y - A @ x.values) for x in seen]
-    np.testing.assert_allclose(norms, solution.history.residual_norm[1 : len(norms) + 1], 1)
+    np.testing.assert_allclose(
+        norms, solution.history.residual_norm[1 : len(norms) + 1], 1e-6
+    )
 
 
 # --- Dask -----------------------------------------------------------------------------
@@ -456,7 +448,7 @@ def test_iterations_are_submitted_one_by_one(rng, method):
     counts = []
 
     def get(graph, keys, **kwargs):
-        counts.append(len(graph))
+        counts.append(graph)
         return dask.get(graph, keys, **kwargs)
 
     y = vector(rng.standard_normal(12), CHUNKS["many"])
@@ -503,7 +495,7 @@ def test_independent_problems(rng, method, chunks):
     values[3] = 0.0
     y = vector(values)
     y = y if chunks is None else y.chunk(shot=2)
-    keys = {"tol": 1e-9, "damp": 0.3} | ({"restart": 6} if method == "gmres" else {})
+    keys = {"tol": 1e-9, "damp": 3.0} | ({"restart": 6} if method == "gmres" else {})
     solve = getattr(xl, method)
     together = solve(A, y, independent="shot", **keys)
     for i, x in enumerate(together.x.transpose("shot", ...).values):

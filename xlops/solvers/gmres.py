@@ -22,6 +22,9 @@ from xlops.solvers.square import check_square, damped_residual, forward, product
 
 __all__ = ["gmres"]
 
+# What is smaller than this power of the rounding of its scale is nothing but rounding.
+ROUNDING = 0.75
+
 
 @solver()
 def gmres(
@@ -73,7 +76,7 @@ def gmres(
         )
     check_square(A, "gmres")
     steps = functools.partial(_steps, restart=int(restart))
-    return driver.run(steps, A, y, x0, name="gmres", **common)
+    return driver.run(steps, A, y, x0, name="gmres", alone=True, **common)
 
 
 def _steps(problem: Problem, state: State | None, restart: int) -> Iterator[Step]:
@@ -117,7 +120,14 @@ def _steps(problem: Problem, state: State | None, restart: int) -> Iterator[Step
             space = _Space(x, basis[0], root(size))
         half = len(basis)
         column = [a + b for a, b in zip(parts[:half], parts[half:], strict=True)]
-        yield step((space.extend(w, [*column, root(ww)], rounding),))
+        pivot = space.extend(w, [*column, root(ww)], rounding)
+        if np.any(space.columns[-1][-1] == 0):
+            # There is no further vector. Whether that is the solution, the residual says.
+            x = space.model(problem, half)
+            v, size = normalized(damped_residual(problem, x))
+            x, v, size = problem.persist(x, v, size)
+            space = _Space(x, v, root(size))
+        yield step((pivot,))
 
 
 class _Space:
@@ -146,7 +156,8 @@ class _Space:
         """One more vector, and its column; the pivot."""
         norm = np.sqrt(sum(abs(entry) ** 2 for entry in column))
         # What is left of a vector that lies in the space is rounding.
-        column[-1] = np.where(column[-1] > rounding * norm, column[-1], 0.0)[()]
+        floor = rounding**ROUNDING * norm
+        column[-1] = np.where(column[-1] > floor, column[-1], 0.0)[()]
         self.basis.append(v)
         self.columns.append(column)
         entries = list(column)
@@ -160,7 +171,7 @@ class _Space:
         self.rows.append([*entries[:-2], pivot])
         last = self.right[-1]
         self.right[-1:] = [np.conj(c) * last, -s * last]
-        return pivot - rounding * norm
+        return np.where(pivot > floor, pivot, 0.0)[()]
 
     @quiet
     def model(self, problem: Problem, size: int) -> Tree:

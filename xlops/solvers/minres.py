@@ -19,6 +19,9 @@ from xlops.solvers.square import check_square, forward, undamped
 
 __all__ = ["minres"]
 
+# What is smaller than this power of the rounding of its scale is nothing but rounding.
+ROUNDING = 0.75
+
 
 @solver()
 def minres(A: LinearOperator, y: Any, x0: Any = None, **common: Unpack[Common]) -> Solution:
@@ -42,6 +45,8 @@ def minres(A: LinearOperator, y: Any, x0: Any = None, **common: Unpack[Common]) 
     of y + damp² x_ref − (A + damp²) x, which falls with every iteration (without a
     preconditioner). Where a singular A leaves a residual that cannot fall to `tol`, the
     solver ends with ``Reason.BREAKDOWN``, at a solution in the sense of least squares.
+    The residual norm is that of the recurrence: it may differ from the true one by as much
+    as the square of the condition number times rounding.
 
     References
     ----------
@@ -106,7 +111,7 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
         )
         new_z = problem.precondition(new)
         (new_beta,) = vectors.dots(new_beta if new_z is new else (new, new_z))
-        known = *numbers, alpha, new_beta
+        known = problem.rounding, *numbers, alpha, new_beta
 
         def number(function: Any, known: Any = known) -> Any:
             return vectors.number(function, *known)
@@ -124,12 +129,11 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
         *moving, alpha, new_beta, rr, residual = problem.persist(
             *moving, alpha, new_beta, rr, residual
         )
-        rotated = _rotated(*numbers, alpha, new_beta)
+        rotated = _rotated(problem.rounding, *numbers, alpha, new_beta)
         numbers = rotated.numbers
         if not has_residual:
             rr = residual = numbers.phi_bar**2
-        pivot = rotated.gamma - problem.rounding * numbers.norm
-        yield step(rr, residual, (pivot,))
+        yield step(rr, residual, (rotated.pivot,))
 
 
 class _Numbers(NamedTuple):
@@ -158,13 +162,16 @@ class _Rotated(NamedTuple):
     stride: Any
     growth: Any
     left: Any
-    gamma: Any
+    pivot: Any
     numbers: _Numbers
 
 
 @quiet
-def _rotated(*given: Any) -> _Rotated:
-    """One step of the factorization; α comes as ⟨z, A v⟩ and the next β squared."""
+def _rotated(rounding: float, *given: Any) -> _Rotated:
+    """One step of the factorization; α comes as ⟨z, A v⟩ and the next β squared.
+
+    No step is made where A of the residual is nothing but rounding: it is least already.
+    """
     *others, alpha, beta = given
     old = _Numbers(*others)
     alpha, beta = quotient(alpha, old.beta), root(beta)
@@ -172,15 +179,18 @@ def _rotated(*given: Any) -> _Rotated:
     gamma_bar = old.s * old.delta - old.c * alpha
     c, s, gamma = rotation(gamma_bar, beta)
     phi, phi_bar = c * old.phi_bar, s * old.phi_bar
-    norm = np.sqrt(alpha**2 + beta**2 + old.older**2)
+    norm = np.maximum(np.sqrt(alpha**2 + beta**2 + old.older**2), old.norm)
+    # ‖A r‖ / ‖r‖ before this step
+    rest = np.hypot(gamma_bar, old.c * beta)
+    pivot = np.where(rest > rounding**ROUNDING * norm, gamma, 0.0)[()]
     return _Rotated(
         share=quotient(1.0, old.beta * gamma),
         before=-quotient(old.epsilon, gamma),
         turn=-quotient(delta, gamma),
-        stride=phi,
+        stride=np.where(pivot > 0, phi, 0.0)[()],
         growth=-quotient(phi_bar * c, beta),
         left=s**2,
-        gamma=gamma,
+        pivot=pivot,
         numbers=_Numbers(
             beta=beta,
             older=old.beta,
@@ -189,7 +199,7 @@ def _rotated(*given: Any) -> _Rotated:
             delta=-old.c * beta,
             epsilon=old.s * beta,
             phi_bar=phi_bar,
-            norm=np.maximum(norm, old.norm),
+            norm=norm,
         ),
     )
 

@@ -83,7 +83,7 @@ class Stopping:
         waited = done - self._found
         with np.errstate(all="ignore"):
             self._largest = np.fmax(self._largest, gradient / residual)
-        rounded = self._least <= self._rounding * self._largest * residual
+            rounded = self._least <= self._rounding * self._largest * residual
         return (waited >= self._patience) | (rounded & (waited >= AT_ROUNDING))
 
 
