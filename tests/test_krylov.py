@@ -528,3 +528,24 @@ def test_solve_knows_its_methods():
     y = vector(np.ones(4))
     with pytest.raises(xl.ArgumentError, match="'lsmr', 'lsqr', 'minres'"):
         xl.solve(xl.Identity(y), y, method="no such")
+
+
+# --- the power iteration --------------------------------------------------------------
+
+
+@lazily
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_power_iteration(rng, chunks, kind):
+    Q = orthogonal(rng, 12, kind)
+    values = np.append([-3.0], np.linspace(0, 1, 11))
+    if kind == "complex":
+        values = values * np.exp(0.7j)
+    A = operator((Q * values) @ Q.conj().T)
+    pair = xl.power_iteration(A, vector(np.zeros(12), chunks), tol=1e-12)
+    assert pair.converged
+    np.testing.assert_allclose(pair.value, values[0], rtol=1e-12)
+    assert pair.vector.column.identical(axis("column", 12).column)
+    assert (pair.vector.chunks is None) == (chunks is None)
+    np.testing.assert_allclose(np.abs(Q[:, 0].conj() @ pair.vector.values), 1.0, rtol=1e-12)
+    turned = xl.Diagonal(vector(np.array([1.0, -1.0])))
+    assert not xl.power_iteration(turned, niter=20).converged

@@ -46,6 +46,7 @@ from xlops.solvers.gmres import gmres
 from xlops.solvers.lsmr import lsmr
 from xlops.solvers.lsqr import lsqr
 from xlops.solvers.minres import minres
+from xlops.solvers.power import power_iteration
 from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
@@ -125,6 +126,7 @@ __all__ = [
     "lsqr",
     "minres",
     "open",
+    "power_iteration",
     "regularized_inversion",
     "save",
     "set_options",
