@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pylops
 import pylops.signalprocessing
 import xarray as xr
+from scipy.sparse.linalg import lsqr
 
 import xlops as xl
 from benchmarks import probes
@@ -481,8 +482,10 @@ ON_DASK = [
 # --- solvers --------------------------------------------------------------------------
 
 
-def solved(name: str, chunks: tuple[int, int, int] | None) -> Comparison:
-    """Ten iterations of CGLS with a derivative, on NumPy and on Dask's threads."""
+def solved(
+    name: str, chunks: tuple[int, int, int] | None, method: str = "cgls"
+) -> Comparison:
+    """Ten iterations of a method with a derivative, on NumPy and on Dask's threads."""
     niter = 10
 
     def races() -> Iterator[Race]:
@@ -492,17 +495,21 @@ def solved(name: str, chunks: tuple[int, int, int] | None) -> Comparison:
 
         def solve(d: xr.DataArray) -> xr.DataArray:
             with dask.config.set(**THREADS):
-                return xl.cgls(A, d, niter=niter, tol=0).x
+                return getattr(xl, method)(A, d, niter=niter, tol=0).x
 
         d = plain if chunks is None else in_chunks(plain, chunks)
         contenders: dict[str, Callable[[], Any]] = {OWN: lambda: solve(d)}
         if chunks is None:
-            contenders["PyLops"] = lambda: pylops.cgls(P, values, niter=niter, tol=0)[0]
+            exact = {"tol": 0} if method == "cgls" else {"atol": 0, "btol": 0, "conlim": 0}
+            find = getattr(pylops, method)
+            contenders["PyLops"] = lambda: find(P, values, niter=niter, **exact)[0]
+            if method == "lsqr":
+                contenders["SciPy"] = lambda: lsqr(P, values, iter_lim=niter, **exact)[0]
         else:
             contenders["NumPy"] = lambda: solve(plain)
         yield Race(f"{niter} iterations", contenders, computed)
 
-    return Comparison(f"CGLS, FirstDerivative, {name}", races, {})
+    return Comparison(f"{method.upper()}, FirstDerivative, {name}", races, {})
 
 
 def sparse(name: str, shape: tuple[int, int], niter: int, wanted: float) -> Comparison:
@@ -531,6 +538,7 @@ def sparse(name: str, shape: tuple[int, int], niter: int, wanted: float) -> Comp
 
 SOLVERS = [
     solved("NumPy", None),
+    solved("NumPy", None, "lsqr"),
     solved("axis in 16 chunks", (512, 32, 64)),
     sparse("1 MB", (256, 512), 20, 0.95),
     sparse("32 MB", (8192, 512), 10, 0.95),

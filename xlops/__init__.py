@@ -39,13 +39,19 @@ from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
 from xlops.operators.spread import Spread
 from xlops.options import set_options
 from xlops.solvers.admm import admm
+from xlops.solvers.bicgstab import bicgstab
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
 from xlops.solvers.checkpoint import Checkpoint
 from xlops.solvers.fista import fista
+from xlops.solvers.gmres import gmres
 from xlops.solvers.irls import irls
 from xlops.solvers.ista import ista
+from xlops.solvers.lsmr import lsmr
+from xlops.solvers.lsqr import lsqr
+from xlops.solvers.minres import minres
 from xlops.solvers.omp import omp
+from xlops.solvers.power import power_iteration
 from xlops.solvers.primal_dual import primal_dual
 from xlops.solvers.proximal_gradient import proximal_gradient
 from xlops.solvers.regularized import regularized_inversion
@@ -117,6 +123,7 @@ __all__ = [
     "Zero",
     "accessor",
     "admm",
+    "bicgstab",
     "cg",
     "cgls",
     "connect",
@@ -124,10 +131,15 @@ __all__ = [
     "extend",
     "fista",
     "from_pylops",
+    "gmres",
     "irls",
     "ista",
+    "lsmr",
+    "lsqr",
+    "minres",
     "omp",
     "open",
+    "power_iteration",
     "primal_dual",
     "proximal_gradient",
     "regularized_inversion",

@@ -31,6 +31,8 @@ class Product(NamedTuple):
 
 # Shorter vectors are not worth a thread.
 SMALL_BYTES = 2**19
+# Samples of a sum of many vectors that stay in cache until all have been added.
+COMBINED_AT_ONCE = 2**14
 # Numbers that one task adds up.
 ADDED_AT_ONCE = 64
 
@@ -105,6 +107,45 @@ def _lazy_axpy(a: Any, x: Array, y: Array) -> Array:
     return Array(chunkwise(_new_axpy, pair, a, dtype=y.data.dtype), y.dims)
 
 
+def blend(a: Any, x: Tree, b: Any, y: Tree) -> tuple[Tree, Any]:
+    """``a x + b y`` and its squared norm, for `dots`; real numbers, which may be lazy.
+
+    On NumPy the result is in the memory of y, and made in one pass with its norm.
+    """
+    if _lazy(a, b, *_data(x, y)):
+        result = paired(lambda v, u: _lazy_blend(a, u.ordered(v.dims), b, v), y, x)
+        return result, Product(result, result)
+    norm = 0.0
+    for v, u in zip(leaves(y), leaves(x), strict=True):
+        norm += _blend(a, u.ordered(v.dims).data, b, v.data)
+    return y, norm
+
+
+def _lazy_blend(a: Any, x: Array, b: Any, y: Array) -> Array:
+    pair = [y.data, x.data]
+    if not any(map(is_lazy, pair)):
+        pair = [in_chunks(data, tuple((n,) for n in data.shape)) for data in pair]
+    return Array(chunkwise(_new_blend, pair, a, b, dtype=y.data.dtype), y.dims)
+
+
+def combined(y: Tree, numbers: Sequence[Any], vectors: Sequence[Tree]) -> Tree:
+    """``y + Σ a x`` over numbers a and vectors x, in one pass over each of them.
+
+    In new memory; numbers may be lazy, or complex where all vectors are.
+    """
+
+    def one(v: Array, *others: Array) -> Array:
+        given = [v.data, *(u.ordered(v.dims).data for u in others)]
+        if not _lazy(*numbers, *given):
+            return Array(_combined(given, numbers), v.dims)
+        if not any(map(is_lazy, given)):
+            given = [in_chunks(data, tuple((n,) for n in data.shape)) for data in given]
+        data = chunkwise(_new_combined, given, *numbers, dtype=v.data.dtype)
+        return Array(data, v.dims)
+
+    return paired(one, y, *vectors)
+
+
 def advance(x: Tree, p: Tree, z: Tree, a: Any, b: Any) -> tuple[Tree, Tree]:
     """``x + a p`` and ``z + b p``, reading p once; `a` and `b` may be lazy numbers.
 
@@ -165,6 +206,62 @@ def _new_axpy(y: NDArray, x: NDArray, a: Any) -> NDArray:
     y, x = np.asarray(y), np.asarray(x)
     out = np.empty_like(y)
     _axpy(np.asarray(a).item(), x, y, out, threaded=False)
+    return out
+
+
+def _new_blend(y: NDArray, x: NDArray, a: Any, b: Any) -> NDArray:
+    y, x = np.asarray(y), np.asarray(x)
+    a, b = np.asarray(a).item(), np.asarray(b).item()
+    out = np.empty_like(y)
+    if not _are_flat(x, y, out):
+        np.add(_scale(x, a), _scale(y, b), out=out, casting="same_kind")
+        return out
+    _blend(a, x, b, y, out, threaded=False)
+    return out
+
+
+def _blend(
+    a: float, x: NDArray, b: float, y: NDArray, *out: NDArray, threaded: bool = True
+) -> float:
+    """Make a x + b y, in y unless out is given; its squared norm."""
+    from xlops.kernels import vectors
+
+    if not _are_flat(x, y, *out):
+        np.add(_scale(x, a), _scale(y, b), out=y, casting="same_kind")
+        return _real_dot(y, y, threaded)
+
+    def block(x: NDArray, *others: NDArray) -> float:
+        return vectors.blend(a, x, b, *others)
+
+    return float(sum(_in_blocks(block, (x, y, *out), threaded)))
+
+
+def _new_combined(*given: Any) -> NDArray:
+    """One chunk: y and as many others as there are numbers after them."""
+    count = len(given) // 2
+    numbers = [np.asarray(a).item() for a in given[count + 1 :]]
+    return _combined([*map(np.asarray, given[: count + 1])], numbers, threaded=False)
+
+
+def _combined(
+    arrays: Sequence[NDArray], numbers: Sequence[Any], threaded: bool = True
+) -> NDArray:
+    """The first array and multiples of all others."""
+    from xlops.kernels import vectors
+
+    out = arrays[0].copy()
+    if not _are_flat(out, *arrays):
+        for a, x in zip(numbers, arrays[1:], strict=True):
+            np.add(out, _scale(x, a), out=out, casting="same_kind")
+        return out
+
+    def block(out: NDArray, *others: NDArray) -> None:
+        for start in range(0, out.size, COMBINED_AT_ONCE):
+            piece = slice(start, start + COMBINED_AT_ONCE)
+            for a, x in zip(numbers, others, strict=True):
+                vectors.axpy(a, x[piece], out[piece], out[piece])
+
+    _in_blocks(block, (out, *arrays[1:]), threaded)
     return out
 
 
@@ -404,10 +501,11 @@ def is_known(value: Any) -> bool:
     return not is_lazy(value)
 
 
-def number(function: Callable[..., Any], *given: Any) -> Any:
+def number(function: Callable[..., Any], *given: Any, dtype: Any = None) -> Any:
     """A number made of others: at once, or lazily where one of them is lazy.
 
-    `function` has a name of its own in a module.
+    `function` has a name of its own in a module. The number is complex where one of
+    `given` is, unless `dtype` says it.
     """
     if not _lazy(*given):
         return function(*given)
@@ -422,7 +520,10 @@ def number(function: Callable[..., Any], *given: Any) -> Any:
     numbers = [TaskRef((v.name,)) if is_lazy(v) else v for v in given]
     graph: Any = {(name,): Task((name,), function, *numbers)}
     whole = HighLevelGraph.from_collections(name, graph, lazy)
-    return da.Array(whole, name, (), dtype=np.float64)
+    if dtype is None:
+        kinds = (np.dtype(getattr(value, "dtype", type(value))) for value in given)
+        dtype = np.result_type(np.float64, *kinds)
+    return da.Array(whole, name, (), dtype=dtype)
 
 
 def ratio(a: Any, b: Any) -> Any:
@@ -459,8 +560,9 @@ def total(tree: Tree) -> Any:
 def persist(*values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
     """Compute what is lazy, all in one submission, and keep it where it was computed.
 
-    Vectors come back as vectors, numbers as floats. What travels with another of these
-    vectors stays on board. On a cluster, chunks are made at home where `homes` are given.
+    Vectors come back as vectors, numbers as those of Python. What travels with another
+    of these vectors stays on board. On a cluster, chunks are made at home where `homes`
+    are given.
     """
     lazy = [data for data in _data(*filter(is_tree, values)) if is_lazy(data)]
     numbers = [value for value in values if is_lazy(value)]
@@ -479,12 +581,12 @@ def persist(*values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
         if id(data) in carriers:
             done[id(data)] = on_board(done[id(carriers[id(data)])], data.dtype)
     fetched = _fetched([done[id(number)] for number in numbers])
-    floats = {id(n): float(f) for n, f in zip(numbers, fetched, strict=True)}
+    plain = {id(n): np.asarray(f).item() for n, f in zip(numbers, fetched, strict=True)}
 
     def finished(value: Any) -> Any:
         if is_tree(value):
             return transform(lambda a: Array(done.get(id(a.data), a.data), a.dims), value)
-        return floats.get(id(value), value)
+        return plain.get(id(value), value)
 
     return tuple(finished(value) for value in values)
 

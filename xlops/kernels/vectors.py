@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xlops.kernels.once import once
 
-__all__ = ["advance", "axpy", "dot"]
+__all__ = ["advance", "axpy", "blend", "dot"]
 
 
 def axpy(
@@ -103,6 +103,42 @@ def advance(
     _compiled(loop, flat[0].dtype)(a, b, *flat)
 
 
+def blend(
+    a: float, x: npt.NDArray[Any], b: float, y: npt.NDArray[Any], *out: npt.NDArray[Any]
+) -> float:
+    """Make a x + b y.
+
+    Parameters
+    ----------
+    a, b : float
+        The weights.
+    x, y : ndarray
+        C-contiguous, of one shape and one dtype: float or complex; in memory of their own.
+    *out : ndarray
+        Where the result goes, in memory of its own; into y unless given.
+
+    Returns
+    -------
+    float
+        The squared norm of the result, summed in double precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xlops.kernels.vectors import blend
+    >>> x, y = np.array([1.0, 2.0]), np.array([1.0, 0.0])
+    >>> blend(2.0, x, 3.0, y), y
+    (41.0, array([5., 4.]))
+    """
+    arrays = (x, y, *out)
+    if len({(array.dtype, array.shape) for array in arrays}) > 1:
+        raise TypeError(f"vectors differ: {[(v.dtype, v.shape) for v in arrays]}")
+    flat = [_floats(array) for array in arrays]
+    if out:
+        return float(_compiled(_new_blend, flat[0].dtype)(a, b, *flat))
+    return float(_compiled(_scale_add, flat[0].dtype)(b, a, *flat))
+
+
 def dot(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
     """The real part of the scalar product, summed in double precision.
 
@@ -148,6 +184,7 @@ def _compiled(loop: Callable[..., Any], real: np.dtype[Any]) -> Callable[..., An
         _dot: [read, read],
         _axpy: [numba.float64, read, read, write],
         _scale_add: [numba.float64, numba.float64, read, write],
+        _new_blend: [numba.float64, numba.float64, read, read, write],
         _scale: [numba.float64, write],
         _complex_axpy: [numba.float64, numba.float64, read, read, write],
     }[loop]
@@ -200,6 +237,16 @@ def _scale_add(a, b, x, out):  # type: ignore[no-untyped-def]
     total = 0.0
     for k in range(len(out)):
         value = a * out[k] + b * x[k]
+        out[k] = value
+        total += np.float64(value) * np.float64(value)
+    return total
+
+
+def _new_blend(a, b, x, y, out):  # type: ignore[no-untyped-def]
+    a, b = out.dtype.type(a), out.dtype.type(b)
+    total = 0.0
+    for k in range(len(out)):
+        value = a * x[k] + b * y[k]
         out[k] = value
         total += np.float64(value) * np.float64(value)
     return total

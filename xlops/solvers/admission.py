@@ -29,6 +29,9 @@ from xlops.stack import Stack, entries_of
 from xlops.units import Gain
 from xlops.windows.pieces import Array, floating, of_kind, placed
 
+# Methods for square systems.
+SQUARE = frozenset({"bicgstab", "cg", "gmres", "minres"})
+
 
 def check_arguments(
     operator: Any, niter: Any, tol: Any, callback: Any, progress: Any, who: str
@@ -228,14 +231,14 @@ def in_equal_chunks(y: Tree, who: str) -> Tree:
 
 
 def damping(damp: Any, operator: LinearOperator, name: str) -> float:
-    """The damping as a number, in the units of A (for cg: in their root)."""
+    """The damping as a number, in the units of A (of square systems: in their root)."""
     gain, *others = dict.fromkeys(operator.gains.values())
     if others and units.is_quantity(damp):
         raise UnitError(
             f"{name}: damp is a quantity, but the blocks of the model have different "
             "units; give a number, which counts in the units of each"
         )
-    if name == "cg":  # cg adds damp² to the operator itself
+    if name in SQUARE:  # damp² is added to the operator itself
         gain = gain**units.HALF
     number = units.magnitude(damp, gain, f"{name}: damp")
     try:

@@ -44,6 +44,14 @@ class Arithmetic:
         """``y + a x``, and what `dots` makes its squared norm of."""
         return engine.axpy_norm(a, x, y, into)
 
+    def blend(self, a: Any, x: Tree, b: Any, y: Tree) -> tuple[Tree, Any]:
+        """``a x + b y``, on NumPy in the memory of y, and its squared norm."""
+        return engine.blend(a, x, b, y)
+
+    def combined(self, y: Tree, numbers: Sequence[Any], vectors: Sequence[Tree]) -> Tree:
+        """``y + Σ a x`` over numbers and vectors, in new memory."""
+        return self.kept(engine.combined(y, numbers, vectors))
+
     def advance(self, x: Tree, p: Tree, z: Tree, a: Any, b: Any) -> tuple[Tree, Tree]:
         """``x + a p`` and ``z + b p``, in the memory of x and p on NumPy."""
         return engine.advance(x, p, z, a, b)
@@ -84,6 +92,14 @@ class Arithmetic:
         below = int(place)
         ends = engine.ranked(x, below), engine.ranked(x, min(below + 1, engine.size(x) - 1))
         return self.number(_between, *ends, place - below)
+
+    def inner(self, *products: tuple[Tree, Tree]) -> tuple[Any, ...]:
+        """⟨x, y⟩ of pairs of complex vectors, linear in y."""
+        # Im⟨x, y⟩ = Re⟨x, −i y⟩
+        turned = {id(y): self.times(-1j, y) for _, y in products}
+        parts = self.dots(*products, *((x, turned[id(y)]) for x, y in products))
+        pairs = zip(parts[: len(products)], parts[len(products) :], strict=True)
+        return tuple(engine.number(_joined, *pair, dtype=np.complex128) for pair in pairs)
 
     def number(self, function: Callable[..., Any], *numbers: Any) -> Any:
         """A number made of others, which need not be there yet.
@@ -142,6 +158,11 @@ class OnShelf(Arithmetic):
         result = self.axpy(a, x, y, into)
         return result, (result, result)
 
+    def blend(self, a: Any, x: Tree, b: Any, y: Tree) -> tuple[Tree, Any]:
+        """``a x + b y``; the norm is taken of what lies on disk."""
+        result = self.kept(engine.blend(a, x, b, y)[0])
+        return result, (result, result)
+
     def advance(self, x: Tree, p: Tree, z: Tree, a: Any, b: Any) -> tuple[Tree, Tree]:
         """``x + a p`` and ``z + b p``."""
         return self.axpy(a, p, x), self.axpy(b, p, z)
@@ -167,7 +188,8 @@ class Each(Arithmetic):
 
     def _numbers(self, a: Any, array: Array) -> Any:
         """Numbers shaped to multiply an array, in its precision."""
-        return self.spread(np.asarray(a, of_kind(array.data.dtype, "real")), array)
+        kind = "complex" if np.iscomplexobj(a) else "real"
+        return self.spread(np.asarray(a, of_kind(array.data.dtype, kind)), array)
 
     def spread(self, numbers: NDArray, array: Array) -> NDArray:
         """Values of the problems, shaped as an array is."""
@@ -200,6 +222,19 @@ class Each(Arithmetic):
         """``y + a x`` and the squared norms."""
         result = self.axpy(a, x, y, into)
         return result, (result, result)
+
+    def blend(self, a: Any, x: Tree, b: Any, y: Tree) -> tuple[Tree, Any]:
+        """``a x + b y`` in the memory of y, and the squared norms."""
+        for v in engine.leaves(y):
+            np.multiply(v.data, self._numbers(b, v), out=v.data, casting="same_kind")
+        return self.axpy_norm(a, x, y, into=y)
+
+    def combined(self, y: Tree, numbers: Sequence[Any], vectors: Sequence[Tree]) -> Tree:
+        """``y + Σ a x`` over numbers and vectors."""
+        result = engine.copied(y)
+        for a, x in zip(numbers, vectors, strict=True):
+            result = self.axpy(a, x, result, into=result)
+        return result
 
     def advance(self, x: Tree, p: Tree, z: Tree, a: Any, b: Any) -> tuple[Tree, Tree]:
         """``x + a p`` and ``z + b p``."""
@@ -301,3 +336,8 @@ class Each(Arithmetic):
     def persist(self, *values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
         """All is there already."""
         return values
+
+
+def _joined(real: Any, imag: Any) -> Any:
+    """A complex number of its parts."""
+    return real + 1j * imag

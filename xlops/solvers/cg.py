@@ -8,14 +8,13 @@ from typing import Any, Unpack
 import numpy as np
 
 from xlops import engine
-from xlops.errors import LabelError, UnitError
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
 from xlops.solvers.driver import State, Step
 from xlops.solvers.keywords import Common, solver
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
-from xlops.space import sides_match
+from xlops.solvers.square import check_square
 
 __all__ = ["cg"]
 
@@ -54,17 +53,7 @@ def cg(A: LinearOperator, y: Any, x0: Any = None, **common: Unpack[Common]) -> S
     >>> xl.cg(A, y).x.values.round(6)
     array([1., 2.])
     """
-    if isinstance(A, LinearOperator):
-        if not sides_match(A.domain, A.range):
-            raise LabelError(
-                f"cg needs an operator from a space to itself, {A} is none; use cgls, or "
-                "A.gram with A.H @ y"
-            )
-        if len(set(A.gains.values())) > 1:
-            raise UnitError(
-                f"cg needs blocks in one unit, those of {A} come in several; use cgls, or "
-                "scale them by quantities"
-            )
+    check_square(A, "cg")
     return driver.run(_steps, A, y, x0, name="cg", **common)
 
 

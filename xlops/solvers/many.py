@@ -182,6 +182,8 @@ class Job:
         Weights of each of them.
     given : tuple of bool
         Whether there are x0 and x_ref.
+    clinear : bool
+        Whether all operators are complex-linear.
     damp, tol, limit, deadline : float
         As for the solver; the deadline is one of `time.time`.
     """
@@ -194,6 +196,7 @@ class Job:
     plans: tuple[Apart | None, ...]
     counts: tuple[int, ...]
     given: tuple[bool, bool]
+    clinear: bool
     damp: float
     tol: float
     limit: int
@@ -219,6 +222,7 @@ class _Piece:
     weights: tuple[Sequence[Any], Sequence[Any]]
     where: Window
     origin: Window
+    clinear: bool
 
     def _run(self, x: Tree, adjoint: bool) -> Tree:
         plan = self.adjoint if adjoint else self.forward
@@ -262,10 +266,11 @@ def _solve(
     assert y is not None
     forward, adjoint, preconditioner = job.plans
     assert forward is not None and adjoint is not None
-    operator: Any = _Piece(forward, adjoint, (weights[0], weights[1]), where, origin)
+    place = where, origin, job.clinear
+    operator: Any = _Piece(forward, adjoint, (weights[0], weights[1]), *place)
     turned: Any = None
     if preconditioner is not None:
-        turned = _Piece(preconditioner, preconditioner, (weights[2], ()), where, origin)
+        turned = _Piece(preconditioner, preconditioner, (weights[2], ()), *place)
     shape = tuple(where[dim].stop - where[dim].start for dim in job.dims)
     vectors = Arithmetic() if job.alone else Each(job.dims)
     layout = dict(zip(job.blocks[1], job.orders[1], strict=True))
@@ -450,6 +455,7 @@ def solved_apart(
         plans=(*(plan for plan, _ in made), None)[:3],
         counts=tuple(len(weights) for _, weights in made),
         given=(vectors[1] is not None, vectors[2] is not None),
+        clinear=all(one.clinear for one, _ in plans.named),
         damp=damp,
         tol=tol,
         limit=limit,

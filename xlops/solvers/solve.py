@@ -3,26 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from xlops.errors import ArgumentError, DTypeError
 from xlops.operator import LinearOperator, offer
+from xlops.solvers.bicgstab import bicgstab
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
 from xlops.solvers.fista import fista
+from xlops.solvers.gmres import gmres
 from xlops.solvers.irls import irls
 from xlops.solvers.ista import ista
+from xlops.solvers.lsmr import lsmr
+from xlops.solvers.lsqr import lsqr
+from xlops.solvers.minres import minres
 from xlops.solvers.omp import omp
 from xlops.solvers.solution import Solution
 
 __all__ = ["solve"]
 
+Method: TypeAlias = Literal[
+    "bicgstab",
+    "cg",
+    "cgls",
+    "fista",
+    "gmres",
+    "irls",
+    "ista",
+    "lsmr",
+    "lsqr",
+    "minres",
+    "omp",
+]
+
 _methods: dict[str, Callable[..., Solution]] = {
+    "bicgstab": bicgstab,
     "cg": cg,
     "cgls": cgls,
     "fista": fista,
+    "gmres": gmres,
     "irls": irls,
     "ista": ista,
+    "lsmr": lsmr,
+    "lsqr": lsqr,
+    "minres": minres,
     "omp": omp,
 }
 
@@ -31,7 +55,7 @@ _methods: dict[str, Callable[..., Solution]] = {
 def solve(
     A: LinearOperator,
     y: Any,
-    method: Literal["cg", "cgls", "fista", "irls", "ista", "omp"] = "cgls",
+    method: Method = "cgls",
     **kwargs: Any,
 ) -> Solution:
     """Solve A x = y, in the sense of least squares.
@@ -42,9 +66,12 @@ def solve(
         Any operator, a stack too.
     y : DataArray
         Data with the labels of ``A.range``; blocks as a mapping or a Dataset.
-    method : {"cgls", "cg", "fista", "irls", "ista", "omp"}
-        The solver; ``"cg"`` for operators equal to their adjoint and positive, the last
-        four for sparse models and data with outliers.
+    method : {"cgls", "lsqr", "lsmr", "cg", "minres", "gmres", "bicgstab", \
+"ista", "fista", "omp", "irls"}
+        The solver: the first three for any operator; ``"cg"`` for operators equal to
+        their adjoint and positive, ``"minres"`` where they are not positive, the others
+        for any operator from a space to itself; ``"ista"``, ``"fista"`` and ``"omp"`` for
+        sparse models, ``"irls"`` for data with outliers too.
     **kwargs
         For the solver, such as ``x0``, ``niter`` and ``tol``; see `cgls`.
 
