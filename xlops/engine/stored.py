@@ -16,7 +16,7 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,7 @@ class Shelf:
         self._paths: dict[str, Path] = {}  # of arrays, by the names that Dask has for them
         self._before: set[Path] = set()
         self._pinned: set[Path] = set()
+        self._held: set[Path] = set()
 
     def put(self, tree: Tree, pinned: bool = False) -> Tree:
         """A lazy vector that goes to disk chunk by chunk and is passed on in handles.
@@ -216,6 +217,11 @@ class Shelf:
             zarr_format=2,
         )
         return path
+
+    def hold(self, vectors: Iterable[Tree]) -> None:
+        """Keep vectors until others are held in their place."""
+        found = (leaf.data.name for vector in vectors for leaf in leaves(vector))
+        self._held = {self._paths[name] for name in found if name in self._paths}
 
     def path(self, array: Array) -> Path:
         """The Zarr array of a vector that lies here."""
@@ -261,7 +267,7 @@ class Shelf:
 
     def _sweep(self, values: set[Path]) -> None:
         """Remove what neither this iteration nor the one before has given."""
-        kept = values | self._before | self._pinned
+        kept = values | self._before | self._pinned | self._held
         for path in {*self._paths.values()} - kept:
             shutil.rmtree(path, ignore_errors=True)
         self._paths = {name: path for name, path in self._paths.items() if path in kept}

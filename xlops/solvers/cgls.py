@@ -2,86 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from xlops import engine
 from xlops.operator import LinearOperator
 from xlops.solvers import driver
-from xlops.solvers.driver import Callback, State, Step
+from xlops.solvers.driver import State, Step
+from xlops.solvers.keywords import Common, solver
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Solution
 
 __all__ = ["cgls"]
 
 
-def cgls(
-    A: LinearOperator,
-    y: Any,
-    x0: Any = None,
-    *,
-    niter: int | None = None,
-    tol: float = 1e-6,
-    damp: Any = 0,
-    x_ref: Any = None,
-    preconditioner: LinearOperator | None = None,
-    callback: Callback | None = None,
-    progress: bool | None = None,
-    store: str | os.PathLike[str] | None = None,
-) -> Solution:
+@solver()
+def cgls(A: LinearOperator, y: Any, x0: Any = None, **common: Unpack[Common]) -> Solution:
     """Least squares by conjugate gradients: min ‖y − A x‖² + damp² ‖x − x_ref‖².
-
-    Parameters
-    ----------
-    A : LinearOperator
-        Any operator, a stack too.
-    y : DataArray
-        Data with the labels of ``A.range``; other dims pass through. Blocks as a mapping
-        or a Dataset.
-    x0 : DataArray, optional
-        Where to start; zero unless given. Blocks as a mapping or a Dataset.
-    niter : int, optional
-        Iterations allowed; 4 per unknown, at least 100 and at most 10 000, unless given.
-    tol : float
-        Bound of ‖Aᴴ r − damp² (x − x_ref)‖, relative to its first value.
-    damp : float or quantity
-        Weight of the model in the objective; a quantity must have the units of A.
-    x_ref : DataArray, optional
-        The model that damping pulls to; zero unless given.
-    preconditioner : LinearOperator, optional
-        A positive operator on the model, near the inverse of AᴴA + damp².
-    callback : callable, optional
-        Called with a `Status` after each iteration; returning False stops.
-    progress : bool, optional
-        Whether to show a progress bar; as ``set_options(progress=…)`` says unless given.
-    store : str or PathLike, optional
-        A folder for the vectors of the solver, which need not fit into memory then: a new
-        one, or that of an earlier solution, which is replaced in the end. ``x.zarr`` and
-        ``residual.zarr`` stay there, also when the solver fails. The data must be lazy.
-
-    Returns
-    -------
-    Solution
-        With ``x`` in unit(y) / A.units.
-
-    Raises
-    ------
-    LabelError, UnitError, DTypeError, ArgumentError
-        Where an argument does not fit; before any work.
-    DataError
-        Where the data have NaN.
-    ChunkError, FileError
-        Where data or folder do not do for `store`.
-    ClusterError
-        Where a cluster is lost, or its workers die again and again.
-
-    Notes
-    -----
-    Eager: with Dask every iteration is one submission, and x comes back persisted. Lazy
-    weights of A are computed in each of them: persist those that fit into memory.
 
     References
     ----------
@@ -98,21 +37,7 @@ def cgls(
     >>> solution.x.values.round(6), solution.x.units, solution.converged
     (array([1., 2.]), 's', True)
     """
-    return driver.run(
-        _steps,
-        A,
-        y,
-        x0,
-        niter=niter,
-        tol=tol,
-        damp=damp,
-        x_ref=x_ref,
-        preconditioner=preconditioner,
-        callback=callback,
-        progress=progress,
-        store=store,
-        name="cgls",
-    )
+    return driver.run(_steps, A, y, x0, name="cgls", **common)
 
 
 def _steps(problem: Problem, state: State | None) -> Iterator[Step]:

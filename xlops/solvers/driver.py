@@ -8,10 +8,9 @@ records, reports and calls back.
 from __future__ import annotations
 
 import functools
-import math
-import os
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
 import xarray as xr
@@ -36,16 +35,15 @@ from xlops.solvers.admission import (
 )
 from xlops.solvers.arithmetic import Arithmetic, OnShelf
 from xlops.solvers.keeping import Keeper
+from xlops.solvers.keywords import Callback, Common, filled
 from xlops.solvers.problem import Problem
 from xlops.solvers.solution import Reason, Solution, Status
+from xlops.solvers.stopping import Stopping, seconds
 from xlops.solvers.store import Store
 from xlops.space import Blocks
 from xlops.windows.pieces import Array
 
 __all__ = ["State", "Step", "run"]
-
-Callback: TypeAlias = Callable[[Status], object]
-
 
 # All that a method goes on from: vectors and numbers.
 State: TypeAlias = tuple[Any, ...]
@@ -93,30 +91,38 @@ def run(
     y: Any,
     x0: Any,
     *,
-    niter: int | None,
-    tol: float,
-    damp: Any,
-    x_ref: Any,
-    preconditioner: LinearOperator | None,
-    callback: Callback | None,
-    progress: bool | None,
-    store: str | os.PathLike[str] | None,
     name: str,
+    **common: Unpack[Common],
 ) -> Solution:
-    """Solve a labeled problem by a method; the arguments are those of the solvers."""
-    who = name
-    check_arguments(operator, niter, tol, callback, progress, who)
+    """Solve a labeled problem by a method.
+
+    Parameters
+    ----------
+    method : callable
+        The generator of its steps.
+    operator, y, x0
+        As the solver takes them.
+    name : str
+        The name of the solver.
+    **common
+        The keywords of all solvers.
+    """
+    who, given = name, filled(name, common)
+    tol, callback, progress = given["tol"], given["callback"], given["progress"]
+    preconditioner, store = given["preconditioner"], given["store"]
+    check_arguments(operator, given["niter"], tol, callback, progress, who)
+    deadline = time.monotonic() + seconds(given["time_limit"], who)
     operator, scales = in_one_unit(operator)
     y_tree, origins = admitted_data(operator, scales, y, who)
     operator.H._carried(origins)  # blocks must agree where the data alone have labels
     block = next(iter(origins))
     check_preconditioner(preconditioner, operator, y[block] if block else y, who)
     made = model_units(operator, origins)
-    limit = limit_of(operator, niter)
+    limit = limit_of(operator, given["niter"])
     start = admitted_model(x0, "x0", operator, y, origins, y_tree, made)
-    pull = admitted_model(x_ref, "x_ref", operator, y, origins, y_tree, made)
+    pull = admitted_model(given["x_ref"], "x_ref", operator, y, origins, y_tree, made)
     y_tree, start, pull = complex_together(operator, preconditioner, y_tree, start, pull)
-    weight = damping(damp, operator, name)
+    weight = damping(given["damp"], operator, name)
 
     def label(x: Tree) -> Any:
         return _labeled_model(operator, origins, y_tree, engine.settled(x))
@@ -130,68 +136,84 @@ def run(
         vectors = Arithmetic() if keeper.shelf is None else OnShelf(keeper.shelf)
         problem = Problem(operator, y_tree, weight, start, pull, preconditioner, vectors)
         keeper.problem = problem
-        steps, reason = _iterate(
-            method(problem, None), keeper, limit, tol, callback, progress, name
+        stopping = Stopping(tol, limit, deadline, problem.unknowns, problem.rounding)
+        shown = options().progress if progress is None else progress
+        norms, reason = _iterate(
+            method(problem, None), keeper, stopping, callback, limit if shown else None
         )
         x, residual = keeper.results()
-    history = xr.Dataset(
-        {
-            "residual_norm": ("iteration", np.array([s[0] for s in steps])),
-            "gradient_norm": ("iteration", np.array([s[1] for s in steps])),
-        },
-        coords={"iteration": np.arange(len(steps))},
-    )
     return Solution(
         x=x,
         residual=residual,
-        iterations=len(steps) - 1,
+        iterations=len(norms) - 1,
         reason=reason,
         method=name,
-        history=history,
+        history=_history(norms),
     )
 
 
+class Norms(NamedTuple):
+    """What the history has of one iteration."""
+
+    residual_norm: Any
+    gradient_norm: Any
+    cost: Any = None
+
+
 def _iterate(
-    iterator: Iterator[Step],
+    steps: Iterator[Step],
     keeper: Keeper,
-    limit: int,
-    tol: float,
+    stopping: Stopping,
     callback: Callback | None,
-    progress: bool | None,
-    name: str,
-) -> tuple[list[tuple[float, float]], Reason]:
-    """Run the steps of a method until there is a reason to stop; norms, and the reason."""
+    total: int | None,
+) -> tuple[list[Norms], Reason]:
+    """Run the steps of a method until there is a reason to stop; norms, and the reason.
+
+    `total` is the length of a progress bar, if there is one.
+    """
     from tqdm import tqdm
 
-    shown = options().progress if progress is None else progress
-    norms: list[tuple[float, float]] = []
-    with tqdm(total=limit, desc=name, disable=not shown, leave=True) as bar:
-        for step in iterator:
+    norms: list[Norms] = []
+    with tqdm(total=total, desc=keeper.who, disable=total is None, leave=True) as bar:
+        for step in steps:
             if not all(pivot > 0 for pivot in step.pivots):
                 break
-            keeper.take(step.x, step.residual)
-            norms.append((float(step.residual_norm), float(step.gradient_norm)))
-            done = len(norms) - 1
-            start = norms[0][1]
+            keeper.take(step)
+            norms.append(Norms(*map(_number, (*step[2:4], step.cost))))
+            done, last = len(norms) - 1, norms[-1]
+            reason: Reason | None = stopping.reason(done, *last[:2])
             if done:
-                bar.set_postfix_str(f"{step.gradient_norm / start:.1e}", refresh=False)
+                part = last.gradient_norm / norms[0].gradient_norm
+                bar.set_postfix_str(f"{part:.1e}", refresh=False)
                 bar.update()
-            reason = None
-            if not math.isfinite(step.residual_norm + step.gradient_norm):
-                reason = Reason.NOT_FINITE
-            elif start == 0:
-                reason = Reason.EXACT
-            elif step.gradient_norm <= tol * start:
-                reason = Reason.TOLERANCE
-            elif callback is not None and done:
-                goes_on = callback(Status(done, *norms[-1], keeper.model()))
-                if isinstance(goes_on, (bool, np.bool_)) and not goes_on:
-                    reason = Reason.CALLBACK
-            if reason is None and done >= limit:
-                reason = Reason.NITER
+                if callback is not None and reason not in _SETTLED:
+                    goes_on = callback(Status(done, *last, keeper.model()))
+                    if isinstance(goes_on, (bool, np.bool_)) and not goes_on:
+                        reason = Reason.CALLBACK
             if reason is not None:
                 return norms, reason
     return norms, Reason.BREAKDOWN
+
+
+# Nobody need be asked whether to go on.
+_SETTLED = (Reason.TOLERANCE, Reason.EXACT, Reason.NOT_FINITE)
+
+
+def _number(value: Any) -> Any:
+    return None if value is None else np.float64(value)
+
+
+def _history(norms: list[Norms]) -> xr.Dataset:
+    """What is known of each iteration."""
+    columns = {name: [getattr(n, name) for n in norms] for name in Norms._fields}
+    return xr.Dataset(
+        {
+            name: ("iteration", np.array(values))
+            for name, values in columns.items()
+            if values[0] is not None
+        },
+        coords={"iteration": np.arange(len(norms))},
+    )
 
 
 # --- after the last step ------------------------------------------------------------

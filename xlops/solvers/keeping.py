@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from xlops import engine
 from xlops.engine import Shelf, Tree
 from xlops.errors import ClusterError
 from xlops.solvers.problem import Problem
+
+if TYPE_CHECKING:
+    from xlops.solvers.driver import Step
 
 __all__ = ["Keeper", "Label"]
 
@@ -34,19 +37,21 @@ class Keeper:
         Where vectors lie on disk.
     problem : Problem
         What is solved; the driver says it before the first iterate.
+    who : str
+        The solver.
     """
 
     shelf: Shelf | None = None
     problem: Problem
 
     def __init__(self, label: Label, label_residual: Label, who: str) -> None:
-        self._label, self._label_residual, self._who = label, label_residual, who
-        self._last: tuple[Tree | Callable[[], Tree], Tree | None] | None = None
+        self._label, self._label_residual, self.who = label, label_residual, who
+        self._last: Step | None = None
         self._iterations = -1
 
-    def take(self, x: Tree | Callable[[], Tree], residual: Tree | None) -> None:
+    def take(self, step: Step) -> None:
         """The next iterate; a residual that the method does without is made in the end."""
-        self._last = x, residual
+        self._last = step
         self._iterations += 1
 
     def model(self) -> Callable[[], Any]:
@@ -63,14 +68,14 @@ class Keeper:
     def vectors(self) -> tuple[Tree, Tree]:
         """The last model and its residual."""
         assert self._last is not None
-        x, residual = self._model(), self._last[1]
+        x, residual = self._model(), self._last.residual
         if residual is None:
             residual = self.problem.residual(x)
         return self.problem.persist(x, residual)
 
     def _model(self) -> Tree:
         assert self._last is not None
-        x = self._last[0]
+        x = self._last.x
         return x() if callable(x) else x
 
     def __enter__(self) -> Self:
@@ -88,7 +93,7 @@ class Keeper:
         lost, left = engine.loss(error), self._rescued()
         if lost is not None:
             when = f"after {max(self._iterations, 0)} iterations"
-            raise ClusterError(f"{self._who}: {lost}, {when}; {left}") from error
+            raise ClusterError(f"{self.who}: {lost}, {when}; {left}") from error
         if self.shelf is not None:
             error.add_note(f"({left})")
 

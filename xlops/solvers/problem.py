@@ -6,6 +6,8 @@ import dataclasses
 import functools
 from typing import Any
 
+import numpy as np
+
 from xlops import engine
 from xlops.engine import Tree
 from xlops.errors import DataError
@@ -47,6 +49,7 @@ class Problem:
     _is_checked: bool = False
 
     def __post_init__(self) -> None:
+        self._data = self.y  # on disk there is y only as long as methods need it
         self.y = self.vectors.kept(self.y)
         self._homes = engine.Homes([leaf.data for leaf in engine.leaves(self.y)])
 
@@ -71,6 +74,16 @@ class Problem:
             self._first_adjoint = self._laid_out(back, "")
         return engine.zeros_like(self._first_adjoint)
 
+    @property
+    def unknowns(self) -> int:
+        """Size of the model."""
+        return sum(leaf.data.size for leaf in engine.leaves(self.model))
+
+    @property
+    def rounding(self) -> float:
+        """Of the precision of the data."""
+        return max(float(np.finfo(leaf.data.dtype).eps) for leaf in engine.leaves(self.y))
+
     def _laid_out(self, model: Array, name: str) -> Array:
         """A block of the model with its dims in the order that the data ask for."""
         row = self.operator.gains.out_of(name)[0]
@@ -89,7 +102,7 @@ class Problem:
 
     def residual(self, x: Tree) -> Tree:
         """``y − A x``."""
-        return self.vectors.kept(engine.minus(self.y, self.forward(x)))
+        return self.vectors.kept(engine.minus(self._data, self.forward(x)))
 
     def gradient(self, x: Tree, r: Tree) -> Tree:
         """``Aᴴ r − damp² (x − x_ref)``, half the negative gradient of the objective."""

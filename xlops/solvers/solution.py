@@ -20,6 +20,11 @@ class Reason(enum.Enum):
     TOLERANCE = "The gradient (for cg the residual) has fallen below tol."
     EXACT = "The start solves the problem already: there is nothing to improve."
     NITER = "The iterations allowed by niter are used up before tol was reached."
+    TIME = "The time allowed by time_limit is used up before tol was reached."
+    STAGNATION = (
+        "The gradient (for cg the residual) has not fallen for many iterations: tol lies "
+        "below what rounding allows, or the method does not suit the operator."
+    )
     CALLBACK = "The callback asked to stop."
     BREAKDOWN = (
         "The direction of search has no length, or a negative one: the operator is not "
@@ -42,11 +47,14 @@ class Status:
         ‖y − A x‖.
     gradient_norm : float
         ‖Aᴴ r − damp² (x − x_ref)‖; for cg the residual norm again.
+    cost : float or None
+        What the method minimises, where that is not the squared norm of the residual.
     """
 
     iteration: int
     residual_norm: float
     gradient_norm: float
+    cost: float | None
     _x: Callable[[], Any] = dataclasses.field(repr=False)
 
     @property
@@ -73,7 +81,8 @@ class Solution:
     method : str
         The solver.
     history : Dataset
-        ``residual_norm`` and ``gradient_norm`` over ``iteration``, 0 being the start.
+        ``residual_norm`` and ``gradient_norm`` over ``iteration``, 0 being the start; and
+        ``cost``, where a method minimises something else than the squared residual.
     """
 
     x: Any

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlops import engine
 from xlops.engine import Tree
@@ -19,6 +19,9 @@ from xlops.files.common import checked_path
 from xlops.files.writing import lay_out, swap
 from xlops.solvers.keeping import Keeper, Label
 from xlops.windows.pieces import Array
+
+if TYPE_CHECKING:
+    from xlops.solvers.driver import Step
 
 __all__ = ["Store"]
 
@@ -60,6 +63,8 @@ class Store(Keeper):
             raise FileError(f"{self._problem}: {error.strerror}") from error
         self.shelf = engine.Shelf(self._work / "vectors")
         self._places: dict[str, dict[str, Path]] = {}
+        # The last model that is more than a description, its residual and its number.
+        self._at_hand: tuple[Tree, Tree | None, int] | None = None
 
     def _check(self) -> None:
         """Raise where there is something that is not ours."""
@@ -81,7 +86,7 @@ class Store(Keeper):
                 "no solver has put there; choose a new folder"
             )
 
-    def take(self, x: Tree | Callable[[], Tree], residual: Tree | None) -> None:
+    def take(self, step: Step) -> None:
         """The next iterate."""
         if self._last is None:
             # All but the values is written at once: files may not allow these labels.
@@ -89,7 +94,12 @@ class Store(Keeper):
             made = self._label(alike[0]), self._label_residual(alike[1])
             for name, tree, labeled in zip(RESULTS, alike, made, strict=True):
                 self._places[name] = lay_out(_as_in(tree, labeled), self._work / name)
-        super().take(x, residual)
+        super().take(step)
+        if not callable(step.x):
+            self._at_hand = step.x, step.residual, self._iterations
+        # The method may compute many times before its next step.
+        vectors = (*step.state, *(self._at_hand or ())[:2])
+        self.shelf.hold(vector for vector in vectors if engine.is_tree(vector))
 
     def model(self) -> Callable[[], Any]:
         """What gives the last model with its labels, until the one after the next."""
@@ -101,13 +111,20 @@ class Store(Keeper):
 
     def results(self) -> tuple[Any, Any]:
         """The last model and its residual with their labels, in their place for good."""
+        x, residual = self._published(*self.vectors())
+        return self._label(x), self._label_residual(residual)
+
+    def _published(self, *vectors: Tree | None) -> list[Any]:
+        """Results in their place; where there is none, none stays from earlier."""
         moved: dict[Path, Path] = {}
-        opened = [
-            self._placed(*pair, moved) for pair in zip(RESULTS, self.vectors(), strict=True)
-        ]
-        for name in RESULTS:
-            swap(self._work / name, self._folder / name)
-        return self._label(opened[0]), self._label_residual(opened[1])
+        pairs = [*zip(RESULTS, vectors, strict=True)]
+        opened = [None if v is None else self._placed(n, v, moved) for n, v in pairs]
+        for name, vector in pairs:
+            if vector is not None:
+                swap(self._work / name, self._folder / name)
+            else:
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+        return opened
 
     def _placed(self, name: str, tree: Tree, moved: dict[Path, Path]) -> Tree:
         """A vector with its chunks in the file that is laid out for it.
@@ -126,16 +143,21 @@ class Store(Keeper):
         return one("", tree)
 
     def _rescued(self) -> str:
-        """Put the last iterate in its place; how to go on from there."""
-        if self._last is None:
+        """Put the last iterate in its place; how to go on from there.
+
+        Nothing is computed: there may be nobody to do it. What the method has not made
+        by itself is left out.
+        """
+        if self._at_hand is None:
             return f"there is no iterate yet in {self._folder}"
+        x, residual, iterations = self._at_hand
         try:
-            self.results()
+            self._published(x, residual)
         except OSError as error:
             return f"the last iterate could not be kept in {self._folder}: {error}"
         path = self._folder / RESULTS[0]
         return (
-            f"the model of iteration {self._iterations} is there: "
+            f"the model of iteration {iterations} is there: "
             f"x0=xl.open({str(path)!r}) goes on from it"
         )
 

@@ -1,0 +1,110 @@
+"""When a solver stops: what the numbers of its steps and the clock say."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from xlops import units
+from xlops.errors import ArgumentError, shown
+from xlops.solvers.solution import Reason
+from xlops.units import Gain
+
+__all__ = ["Stopping", "seconds"]
+
+# Iterations without a new minimum of the gradient: where rounding allows no less, and
+# elsewhere, where there may be as many as two for each unknown.
+AT_ROUNDING, ANYWHERE = 100, 1000
+# A gradient of so many roundings of the product of A and the residual is one of rounding.
+ROUNDINGS = 100
+
+
+class Stopping:
+    """Says of each iteration whether it is the last, and why.
+
+    Norms are numbers, or arrays with one for each of many problems.
+
+    Parameters
+    ----------
+    tol : float
+        Bound of the gradient norm, relative to its first value.
+    limit : int
+        Iterations allowed.
+    deadline : float
+        What `time.monotonic` must not pass.
+    unknowns : int
+        Size of the model.
+    rounding : float
+        Of the precision of the vectors.
+    """
+
+    def __init__(
+        self, tol: float, limit: int, deadline: float, unknowns: int, rounding: float
+    ) -> None:
+        self._tol, self._limit, self._deadline = tol, limit, deadline
+        self._patience = max(ANYWHERE, 2 * unknowns)
+        self._rounding = ROUNDINGS * rounding
+
+    def reason(self, done: int, residual: Any, gradient: Any) -> Any:
+        """The reason to stop after an iteration; None, or an array of them, for none."""
+        if not done:
+            self._first = self._least = gradient
+            self._largest = np.zeros_like(gradient)
+            self._found = np.zeros_like(gradient, dtype=int)
+        found: Any = np.full(np.shape(gradient), None)
+        for reason, holds in (
+            (Reason.STAGNATION, self._stagnates(done, residual, gradient)),
+            (Reason.NITER, done >= self._limit),
+            (Reason.TIME, time.monotonic() > self._deadline),
+            (Reason.TOLERANCE, gradient <= self._tol * self._first),
+            (Reason.EXACT, self._first == 0),
+            (Reason.NOT_FINITE, ~np.isfinite(residual + gradient)),
+        ):  # the last one counts
+            if np.any(holds):
+                found[holds] = reason
+        return found if found.ndim else found[()]
+
+    def _stagnates(self, done: int, residual: Any, gradient: Any) -> Any:
+        """Whether the gradient has not fallen for so long that it will not fall again.
+
+        Its norm need not fall from step to step, and healthy methods may pass as many
+        steps as there are unknowns without a new minimum. Only a gradient that is as
+        small as rounding of ‖A‖ ‖r‖ makes it says more. ‖Aᴴ r‖ / ‖r‖ is ‖A‖ at most.
+        """
+        falls = gradient < self._least
+        self._least = np.where(falls, gradient, self._least)
+        self._found = np.where(falls, done, self._found)
+        waited = done - self._found
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self._largest = np.fmax(self._largest, gradient / residual)
+        rounded = self._least <= self._rounding * self._largest * residual
+        return (waited >= self._patience) | (rounded & (waited >= AT_ROUNDING))
+
+
+def seconds(limit: Any, who: str) -> float:
+    """A time limit in seconds; infinite where there is none."""
+    if limit is None:
+        return math.inf
+    number: Any = math.nan
+    if isinstance(limit, (str, dt.timedelta, np.timedelta64)):
+        import pandas as pd
+
+        with contextlib.suppress(ValueError):
+            number = pd.Timedelta(limit).total_seconds()
+    elif not isinstance(limit, bool):
+        number = units.magnitude(limit, Gain.of("s"), f"{who}: time_limit")
+    try:
+        found = float(number)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not found >= 0:
+        raise ArgumentError(
+            f'{who}: time_limit must be seconds, or a time such as "10 min", got '
+            f"{shown(limit)}"
+        )
+    return found
