@@ -40,6 +40,11 @@ from xlops.operators.spread import Spread
 from xlops.options import set_options
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.normal import normal_equations_inversion
+from xlops.solvers.preconditioned import (
+    PreconditionedSolution,
+    preconditioned_inversion,
+)
 from xlops.solvers.regularized import regularized_inversion
 from xlops.solvers.solution import Reason, Solution, Status
 from xlops.solvers.solve import solve
@@ -84,6 +89,7 @@ __all__ = [
     "Mask",
     "MatrixMult",
     "Pad",
+    "PreconditionedSolution",
     "Real",
     "Reason",
     "Rename",
@@ -112,7 +118,9 @@ __all__ = [
     "dottest",
     "extend",
     "from_pylops",
+    "normal_equations_inversion",
     "open",
+    "preconditioned_inversion",
     "regularized_inversion",
     "save",
     "set_options",
