@@ -147,7 +147,7 @@ FORMS = {
     "gram": lambda w: xl.Diagonal(np.sqrt(w)).gram,
     "operator": xl.Diagonal,
     "scaled": lambda w: 4 * xl.Diagonal(w / 4),
-    "turned": lambda w: turned(w),
+    "turned": lambda w: turned(w.copy()),
     "lazy": lambda w: w.chunk(time=3),
 }
 

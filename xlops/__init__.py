@@ -34,6 +34,7 @@ from xlops.operators.integration import CausalIntegration
 from xlops.operators.layout import Rename, Transpose
 from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
 from xlops.operators.pointwise import Conj, Diagonal, Identity, Imag, Mask, Real, Zero
+from xlops.operators.preconditioning import Chebyshev, Jacobi
 from xlops.operators.selection import Restriction
 from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
 from xlops.operators.spread import Spread
@@ -65,6 +66,7 @@ __all__ = [
     "BlockDiag",
     "Blocks",
     "CausalIntegration",
+    "Chebyshev",
     "ChunkError",
     "ClusterError",
     "Concat",
@@ -83,6 +85,7 @@ __all__ = [
     "HStack",
     "Identity",
     "Imag",
+    "Jacobi",
     "LabelError",
     "Laplacian",
     "LinearOperator",
