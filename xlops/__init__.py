@@ -41,6 +41,7 @@ from xlops.operators.spread import Spread
 from xlops.options import set_options
 from xlops.solvers.cg import cg
 from xlops.solvers.cgls import cgls
+from xlops.solvers.checkpoint import Checkpoint
 from xlops.solvers.normal import normal_equations_inversion
 from xlops.solvers.preconditioned import (
     PreconditionedSolution,
@@ -67,6 +68,7 @@ __all__ = [
     "Blocks",
     "CausalIntegration",
     "Chebyshev",
+    "Checkpoint",
     "ChunkError",
     "ClusterError",
     "Concat",

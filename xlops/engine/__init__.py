@@ -5,12 +5,14 @@ The only part of the library that imports dask.array, and only when Dask arrays 
 
 from __future__ import annotations
 
+from xlops.engine.apart import Apart, apart, coupling, in_tasks
 from xlops.engine.explain import Explanation, chunks_for, explain
 from xlops.engine.lazy import is_lazy
 from xlops.engine.loss import loss
 from xlops.engine.placement import Homes
 from xlops.engine.run import run
-from xlops.engine.stored import Shelf, on_disk, regular
+from xlops.engine.stored import Shelf, on_disk, opened, regular, write
+from xlops.engine.threads import one_thread_each
 from xlops.engine.vectors import (
     Tree,
     advance,
@@ -33,25 +35,30 @@ from xlops.engine.vectors import (
     settled,
     shares_memory,
     times,
+    total,
     transform,
     zeros_like,
 )
 
 __all__ = [
+    "Apart",
     "Explanation",
     "Homes",
     "Shelf",
     "Tree",
     "advance",
     "alike",
+    "apart",
     "axpy",
     "axpy_norm",
     "chunks_for",
     "copied",
     "count_nan",
+    "coupling",
     "dot",
     "dots",
     "explain",
+    "in_tasks",
     "is_known",
     "is_lazy",
     "is_tree",
@@ -60,6 +67,8 @@ __all__ = [
     "minus",
     "number",
     "on_disk",
+    "one_thread_each",
+    "opened",
     "paired",
     "persist",
     "ratio",
@@ -69,6 +78,8 @@ __all__ = [
     "settled",
     "shares_memory",
     "times",
+    "total",
     "transform",
+    "write",
     "zeros_like",
 ]

@@ -45,7 +45,7 @@ from xlops.windows.plan import (
 )
 from xlops.windows.rules import Permutation, Pointwise, Stencil
 
-__all__ = ["Graphs", "Report"]
+__all__ = ["Graphs", "Report", "all_lazy", "slim"]
 
 # Steps run together as long as pieces do not overlap so much that this many times the
 # work is done.
@@ -127,7 +127,7 @@ class Graphs(Stages):
         """The stage with all on Dask, and in one piece where a step needs that."""
         if isinstance(stage.node, Source):
             return stage
-        stage = _all_lazy(stage, self.sends)
+        stage = all_lazy(stage, self.sends)
         split = _split(stage)
         if split and not _runs_split(stage, split, alone):
             if not all(_is_local(node) for node in split):
@@ -151,7 +151,7 @@ class Graphs(Stages):
 
     def compute(self, stage: Stage) -> Array:
         """The result, as a Dask array."""
-        stage = _all_lazy(stage, self.sends)
+        stage = all_lazy(stage, self.sends)
         node = stage.node
         split = _split(stage).get(node)
         for source in node.sources:  # rechunks that this stage is the first to use
@@ -205,7 +205,7 @@ class Graphs(Stages):
 # --- what a stage needs before it runs ------------------------------------------------
 
 
-def _all_lazy(stage: Stage, sends: bool) -> Stage:
+def all_lazy(stage: Stage, sends: bool) -> Stage:
     """The stage with all its sources on Dask, weights that are lazy or large too."""
     arrays = {source: like_weights(a, stage.node) for source, a in stage.arrays.items()}
 
@@ -385,7 +385,7 @@ class _Layer:
         ]
         self._covers: dict[Any, list[_Part]] = {}
         plan_key = f"{self.name}-plan"
-        self.tasks: dict[Any, Any] = {plan_key: DataNode(plan_key, _slim(node))}
+        self.tasks: dict[Any, Any] = {plan_key: DataNode(plan_key, slim(node))}
         self.plan_key = plan_key
         self._kinds: collections.Counter[str] = collections.Counter()
         self._readers: collections.Counter[Any] = collections.Counter()
@@ -666,7 +666,7 @@ def _reads_part(node: Apply, want: Window, part: Window) -> Iterable[tuple[Sourc
     yield from reads(node.child, have)
 
 
-def _slim(node: Node) -> Node:
+def slim(node: Node) -> Node:
     """A plan as tasks need it: without what only names it."""
 
     def slim(n: Node) -> Node | None:

@@ -12,11 +12,12 @@ import contextlib
 import dataclasses
 import importlib
 import itertools
+import math
 import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,19 @@ from xlops.engine.lazy import is_lazy
 from xlops.engine.loss import check_connected, client_of, gathered
 from xlops.engine.vectors import Tree, is_tree, leaves, transform
 from xlops.errors import FileError
-from xlops.windows.pieces import Array, NDArray
+from xlops.windows.pieces import Array, Grid, NDArray
 
-__all__ = ["Shelf", "Stored", "import_zarr", "on_disk", "regular", "strip", "strips"]
+__all__ = [
+    "Shelf",
+    "Stored",
+    "import_zarr",
+    "on_disk",
+    "opened",
+    "regular",
+    "strip",
+    "strips",
+    "write",
+]
 
 # Numbers that one task waits for.
 AWAITED_AT_ONCE = 64
@@ -198,7 +209,7 @@ class Shelf:
         if name not in self._paths:
             self._paths[name] = self._made(data)
         tasks: dict[Any, Any] = {}
-        for index, handle in _handles(self._paths[name], data):
+        for index, handle in _handles(self._paths[name], data.chunks, data.dtype):
             key = (name, *index)
             tasks[key] = Task(key, _written, TaskRef((data.name, *index)), handle)
         graph = HighLevelGraph.from_collections(name, tasks, [data])
@@ -207,15 +218,7 @@ class Shelf:
     def _made(self, data: Any) -> Path:
         """An empty Zarr array for data."""
         path = self._folder / uuid.uuid4().hex
-        import_zarr(path).create_array(
-            path,
-            shape=data.shape,
-            chunks=_largest(data.chunks),
-            dtype=data.dtype,
-            compressors=None,
-            fill_value=0,
-            zarr_format=2,
-        )
+        _created(path, data.shape, _largest(data.chunks), data.dtype)
         return path
 
     def hold(self, vectors: Iterable[Tree]) -> None:
@@ -290,31 +293,110 @@ def on_disk(array: Array, path: Path, loaded: bool = False) -> Array:
     loaded : bool
         Whether its chunks are arrays, for anybody, or handles, for the engine.
     """
+    data = array.data
+    handles = _handles(path, data.chunks, data.dtype)
+    return _lazy(data.chunks, array.dims, data.dtype, handles, loaded)
+
+
+def _lazy(
+    chunks: tuple[tuple[int, ...], ...],
+    dims: tuple[Hashable, ...],
+    dtype: np.dtype[Any],
+    handles: Iterable[tuple[tuple[int, ...], Stored]],
+    loaded: bool,
+) -> Array:
+    """Dask data whose chunks are handles, or what these load."""
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
     from dask.task_spec import DataNode, Task
 
-    data = array.data
     name = f"{'load' if loaded else 'stored'}-{uuid.uuid4().hex}"
     tasks: dict[Any, Any] = {}
-    for index, handle in _handles(path, data):
+    for index, handle in handles:
         key = (name, *index)
         tasks[key] = Task(key, Stored.load, handle) if loaded else DataNode(key, handle)
     graph = HighLevelGraph.from_collections(name, tasks, [])
-    return Array(da.Array(graph, name, data.chunks, dtype=data.dtype), array.dims)
+    return Array(da.Array(graph, name, chunks, dtype=dtype), dims)
+
+
+def write(array: Array, path: Path) -> None:
+    """Write a NumPy array to a new Zarr array of one chunk."""
+    data = array.data
+    whole = tuple(max(1, size) for size in data.shape)
+    _created(path, data.shape, whole, data.dtype)
+    cuts = tuple((0, size) for size in data.shape)
+    Stored(str(_file(path, (0,) * data.ndim)), whole, data.dtype, cuts).save(data)
+
+
+def opened(
+    path: Path,
+    dims: tuple[Hashable, ...],
+    chunks: Sequence[Any],
+    dtype: np.dtype[Any],
+    lazy: bool,
+) -> Array:
+    """What `write` or a shelf has written; all files must be there, and complete.
+
+    Parameters
+    ----------
+    path : Path
+        The Zarr array.
+    dims : tuple of Hashable
+        Its dims.
+    chunks : sequence of tuple of int, or of int
+        Its chunks along each; or its shape, where it has one chunk.
+    dtype : dtype
+        Its dtype.
+    lazy : bool
+        Whether it comes as Dask data that are read when they are needed.
+    """
+    cuts = tuple((c,) if isinstance(c, int) else tuple(c) for c in chunks)
+    handles = [*_handles(path, cuts, dtype)]
+    for _, handle in handles:
+        size, wanted = os.stat(handle.path).st_size, math.prod(handle.whole)
+        if size != wanted * dtype.itemsize:
+            raise ValueError(f"{handle.path} has {size} bytes")
+    if lazy:
+        return _lazy(cuts, dims, dtype, handles, True)
+    whole = np.empty([sum(sizes) for sizes in cuts], dtype)
+    grids = [Grid(sizes) for sizes in cuts]
+    for index, handle in handles:
+        place = tuple(grid[i] for grid, i in zip(grids, index, strict=True))
+        loaded = np.fromfile(handle.path, dtype).reshape(handle.whole)
+        whole[place] = loaded[tuple(itertools.starmap(slice, handle.cuts))]
+    return Array(whole, dims)
+
+
+def _created(path: Path, shape: Any, chunks: Any, dtype: Any) -> None:
+    """An empty Zarr array."""
+    import_zarr(path).create_array(
+        path,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        compressors=None,
+        fill_value=0,
+        zarr_format=2,
+    )
 
 
 def _largest(chunks: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     return tuple(max(1, *sizes) for sizes in chunks)
 
 
-def _handles(path: Path, data: Any) -> Iterator[tuple[tuple[int, ...], Stored]]:
+def _handles(
+    path: Path, chunks: tuple[tuple[int, ...], ...], dtype: np.dtype[Any]
+) -> Iterator[tuple[tuple[int, ...], Stored]]:
     """Where the chunks of data lie in a Zarr array, by their indices."""
-    whole = _largest(data.chunks)
-    for index in itertools.product(*map(range, data.numblocks)):
-        file = path / (".".join(map(str, index)) or "0")
-        cuts = tuple((0, sizes[i]) for sizes, i in zip(data.chunks, index, strict=True))
-        yield index, Stored(str(file), whole, data.dtype, cuts)
+    whole = _largest(chunks)
+    for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
+        cuts = tuple((0, sizes[i]) for sizes, i in zip(chunks, index, strict=True))
+        yield index, Stored(str(_file(path, index)), whole, dtype, cuts)
+
+
+def _file(path: Path, index: tuple[int, ...]) -> Path:
+    """The file of a chunk."""
+    return path / (".".join(map(str, index)) or "0")
 
 
 def _written(array: NDArray, handle: Stored) -> Stored:
@@ -399,6 +481,7 @@ def _light(collections: list[Any], keys: list[Any]) -> dict[Any, Any]:
     for key, node in [*culled.items()]:
         if isinstance(node, Task) and node.func is _written:
             (chunk,) = node.dependencies
-            if readers[chunk] == 1 and isinstance(culled[chunk], Task):
+            # What a cluster has already is not in the graph.
+            if readers[chunk] == 1 and isinstance(culled.get(chunk), Task):
                 culled[key] = Task.fuse(culled.pop(chunk), node, key=key)
     return culled  # type: ignore[no-any-return]

@@ -447,6 +447,15 @@ def count_nan(tree: Tree) -> Any:
     return total
 
 
+def total(tree: Tree) -> Any:
+    """The sum of real and imaginary parts; a lazy number where the vector is lazy."""
+    found: Any = 0.0
+    for x in leaves(tree):
+        for part in (x.data.real, x.data.imag) if x.data.dtype.kind == "c" else (x.data,):
+            found = found + part.sum(dtype=np.float64)
+    return found
+
+
 def persist(*values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
     """Compute what is lazy, all in one submission, and keep it where it was computed.
 

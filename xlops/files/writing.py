@@ -91,7 +91,7 @@ def save(obj: Any, path: str | os.PathLike[str], *, progress: bool = False) -> N
         new = work / target.name
         with _bar(f"save {target.name}", progress):
             _write(tree, new, zarr)
-        _flush(new)
+        flush(new)
         swap(new, target)
     except BaseException as error:
         error.add_note(f"(while saving to {path}, which is as it was before)")
@@ -101,7 +101,7 @@ def save(obj: Any, path: str | os.PathLike[str], *, progress: bool = False) -> N
             work = work.rename(f"{work}-gone")
         shutil.rmtree(work, ignore_errors=True)
     with contextlib.suppress(OSError):  # the file is there; this makes its name durable
-        _flush(target.parent, inside=False)
+        flush(target.parent, inside=False)
 
 
 def _tree(obj: Any, zarr: bool) -> xr.DataTree:
@@ -238,7 +238,7 @@ def _threads() -> Iterator[dict[str, Any]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _flush(path: Path, inside: bool = True) -> None:
+def flush(path: Path, inside: bool = True) -> None:
     """See a file, or all that a folder holds, to the disk."""
     paths = [*path.rglob("*"), path] if inside and path.is_dir() else [path]
     for each in paths:

@@ -75,6 +75,10 @@ class Arithmetic:
         """
         return not engine.is_known(pivot) or bool(pivot > 0)
 
+    def spread(self, numbers: NDArray, array: Array) -> NDArray:
+        """Values of the problems, shaped as an array is: there is one problem."""
+        return numbers
+
     def persist(self, *values: Any, homes: Homes | None = None) -> tuple[Any, ...]:
         """Compute vectors and numbers of one iteration in one submission."""
         return engine.persist(*values, homes=homes)
@@ -128,14 +132,17 @@ class Each(Arithmetic):
     def __init__(self, dims: Sequence[Hashable]) -> None:
         self.dims = tuple(dims)
 
-    def _spread(self, a: Any, array: Array) -> Any:
-        """Numbers shaped to multiply an array."""
-        numbers = np.asarray(a, of_kind(array.data.dtype, "real"))
+    def _numbers(self, a: Any, array: Array) -> Any:
+        """Numbers shaped to multiply an array, in its precision."""
+        return self.spread(np.asarray(a, of_kind(array.data.dtype, "real")), array)
+
+    def spread(self, numbers: NDArray, array: Array) -> NDArray:
+        """Values of the problems, shaped as an array is."""
         if not numbers.ndim:
             return numbers
         order = [dim for dim in array.dims if dim in self.dims]
         shape = [n if d in self.dims else 1 for d, n in array.sizes.items()]
-        return Array(numbers, self.dims).ordered(order).data.reshape(shape)
+        return np.reshape(Array(numbers, self.dims).ordered(order).data, shape)
 
     def axpy(self, a: Any, x: Tree, y: Tree, into: Tree | None = None) -> Tree:
         """``y + a x``."""
@@ -146,7 +153,7 @@ class Each(Arithmetic):
         def one(v: Array, u: Array) -> Array:
             target = next(targets)
             u = u.ordered(v.dims)
-            made = (self._spread(a, u) * u.data).astype(v.data.dtype, copy=False)
+            made = (self._numbers(a, u) * u.data).astype(v.data.dtype, copy=False)
             if target is None:
                 return Array(np.add(v.data, made, out=made), v.dims)
             out = target.ordered(v.dims).data
@@ -169,7 +176,7 @@ class Each(Arithmetic):
         """``a * x``."""
         return engine.transform(
             lambda v: Array(
-                (self._spread(a, v) * v.data).astype(v.data.dtype, copy=False), v.dims
+                (self._numbers(a, v) * v.data).astype(v.data.dtype, copy=False), v.dims
             ),
             x,
         )

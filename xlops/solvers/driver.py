@@ -7,16 +7,19 @@ records, reports and calls back.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias, Unpack
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import xarray as xr
+from dask.tokenize import tokenize
 
 from xlops import engine, units
 from xlops.engine import Tree
+from xlops.errors import ArgumentError
 from xlops.labeling import Origin, labeled
 from xlops.notebook.blocks import LabeledBlocks
 from xlops.operator import LinearOperator
@@ -33,55 +36,26 @@ from xlops.solvers.admission import (
     limit_of,
     model_units,
 )
-from xlops.solvers.arithmetic import Arithmetic, OnShelf
+from xlops.solvers.arithmetic import Arithmetic, Each, OnShelf
+from xlops.solvers.checkpoint import Saver, identity_of
 from xlops.solvers.keeping import Keeper
 from xlops.solvers.keywords import Callback, Common, filled
+from xlops.solvers.loop import Course, Method, Norms, State, Step
+from xlops.solvers.many import (
+    Outcome,
+    Plans,
+    check_apart,
+    independent_dims,
+    solved_apart,
+)
 from xlops.solvers.problem import Problem
-from xlops.solvers.solution import Reason, Solution, Status
+from xlops.solvers.solution import Solution, Status
 from xlops.solvers.stopping import Stopping, seconds
 from xlops.solvers.store import Store
 from xlops.space import Blocks
 from xlops.windows.pieces import Array
 
 __all__ = ["State", "Step", "run"]
-
-# All that a method goes on from: vectors and numbers.
-State: TypeAlias = tuple[Any, ...]
-
-
-class Step(NamedTuple):
-    """What a method yields before its first iteration and after each one.
-
-    Parameters
-    ----------
-    x : Array or dict of Array, or callable
-        The model, or what makes it where the method does without.
-    residual : Array or dict of Array, optional
-        y − A x; None where the method does without.
-    residual_norm : number
-        Its norm, or what the method knows of it.
-    gradient_norm : number
-        What the tolerance bounds, relative to its first value.
-    state : tuple
-        The vectors and numbers from which the method goes on in the same way; flat.
-    pivots : tuple of number, optional
-        Numbers that were divided by. Where one is not positive, the step counts for
-        nothing and the method has broken down.
-    cost : number, optional
-        What the method minimises, where that is not the squared norm of the residual.
-    """
-
-    x: Tree | Callable[[], Tree]
-    residual: Tree | None
-    residual_norm: Any
-    gradient_norm: Any
-    state: State
-    pivots: tuple[Any, ...] = ()
-    cost: Any = None
-
-
-# Steps from a state, or from the start. A method that ends has broken down.
-Method: TypeAlias = Callable[["Problem", State | None], Iterator[Step]]
 
 
 @units.one_warning()
@@ -92,6 +66,7 @@ def run(
     x0: Any,
     *,
     name: str,
+    alone: bool = False,
     **common: Unpack[Common],
 ) -> Solution:
     """Solve a labeled problem by a method.
@@ -104,6 +79,9 @@ def run(
         As the solver takes them.
     name : str
         The name of the solver.
+    alone : bool
+        Whether the method is written for one problem: independent ones are then solved
+        one after the other.
     **common
         The keywords of all solvers.
     """
@@ -132,88 +110,224 @@ def run(
     if store is not None:
         y_tree = in_equal_chunks(y_tree, who)
         keeper = Store(store, label, label_residual, who)
-    with keeper:
-        vectors = Arithmetic() if keeper.shelf is None else OnShelf(keeper.shelf)
-        problem = Problem(operator, y_tree, weight, start, pull, preconditioner, vectors)
-        keeper.problem = problem
-        stopping = Stopping(tol, limit, deadline, problem.unknowns, problem.rounding)
-        shown = options().progress if progress is None else progress
-        norms, reason = _iterate(
-            method(problem, None), keeper, stopping, callback, limit if shown else None
-        )
-        x, residual = keeper.results()
+    dims = independent_dims(given["independent"], y_tree, who)
+    saver = None
+    if given["checkpoint"] is not None:
+        if store is not None or dims:
+            other = "store" if store is not None else "independent"
+            raise ArgumentError(_NO_CHECKPOINT[other].format(who=who))
+        saver = Saver(given["checkpoint"], who)
+        keeper.saver = saver
+    shown = options().progress if progress is None else progress
+    # What one of many problems comes to must not be a warning for all.
+    quiet = np.errstate(all="ignore") if dims else contextlib.nullcontext()
+    with keeper, quiet:
+        if dims:
+            plans = Plans(operator, preconditioner, y_tree)
+            check_apart(plans, dims, who)
+        lazy = dims and (plans.is_lazy or _any_lazy(y_tree, start, pull))
+        if lazy or (dims and alone):
+            if callback is not None or store is not None:
+                other = "store" if store is not None else "callback"
+                raise ArgumentError(_APART[other].format(who=who))
+            x, residual, outcome = solved_apart(
+                method,
+                plans,
+                (y_tree, start, pull),
+                dims,
+                name=name,
+                alone=alone,
+                damp=weight,
+                tol=tol,
+                limit=limit,
+                deadline=deadline,
+            )
+            x, residual = label(x), label_residual(residual)
+        else:
+            vectors = Arithmetic() if keeper.shelf is None else OnShelf(keeper.shelf)
+            vectors = Each(dims) if dims else vectors
+            problem = Problem(
+                operator, y_tree, weight, start, pull, preconditioner, vectors
+            )
+            keeper.problem = problem
+            stopping = Stopping(tol, limit, deadline, problem.unknowns, problem.rounding)
+            course = Course(stopping, _shape(y_tree, dims))
+            state = None
+            if saver is not None:
+                words, marks = _words(operator, origins), _marks(operator, y, y_tree)
+                identity = identity_of(method, name, problem, words, marks)
+                saved = saver.read(identity, problem)
+                if saved is not None:
+                    course.resume(saved.norms, saved.reason)
+                    keeper.resume(saved.step, course.done)
+                    state = saved.step.state
+            Watched(method, keeper, callback, limit if shown else None)(course, state)
+            outcome = Outcome.of(course)
+            x, residual = keeper.results()
     return Solution(
         x=x,
         residual=residual,
-        iterations=len(norms) - 1,
-        reason=reason,
+        iterations=int(outcome.iterations.max(initial=0)),
+        reason=outcome.reason,
         method=name,
-        history=_history(norms),
+        history=_history(outcome, dims, y[block] if block else y),
     )
 
 
-class Norms(NamedTuple):
-    """What the history has of one iteration."""
+# Why not, where problems are solved piece by piece.
+_APART = {
+    "callback": (
+        "{who}: no callback can be called where independent problems are solved in tasks "
+        "of their own; leave it out, or give data in memory"
+    ),
+    "store": (
+        "{who}: store keeps vectors on disk after every iteration, independent problems "
+        "are solved in one task per chunk; use one of them"
+    ),
+}
 
-    residual_norm: Any
-    gradient_norm: Any
-    cost: Any = None
+
+# Why no checkpoint, where there is something else.
+_NO_CHECKPOINT = {
+    "store": (
+        "{who}: checkpoints are for vectors in memory, store keeps the last iterate on "
+        "disk already; use one of them"
+    ),
+    "independent": (
+        "{who}: there are no checkpoints of independent problems; solve them in several "
+        "calls instead, some at a time"
+    ),
+}
 
 
-def _iterate(
-    steps: Iterator[Step],
-    keeper: Keeper,
-    stopping: Stopping,
-    callback: Callback | None,
-    total: int | None,
-) -> tuple[list[Norms], Reason]:
-    """Run the steps of a method until there is a reason to stop; norms, and the reason.
+def _words(operator: LinearOperator, origins: Mapping[str, Origin]) -> dict[str, str]:
+    """What a checkpoint says of units."""
+    return {
+        "units of the data": ", ".join(str(origin.unit) for origin in origins.values()),
+        "units of the operator": ", ".join(map(str, operator.gains.values())),
+    }
 
-    `total` is the length of a progress bar, if there is one.
+
+def _marks(operator: LinearOperator, y: Any, tree: Tree) -> dict[str, str]:
+    """What a checkpoint says of labels and sizes."""
+    blocks = tree if isinstance(tree, dict) else {"": tree}
+    labels = []
+    for name, array in blocks.items():
+        coords = (y[name] if name else y).coords
+        for dim, size in array.sizes.items():
+            values = coords[dim].values if dim in coords else None
+            labels.append((name, str(dim), size, values))
+    sides = operator.domain.token, operator.range.token
+    return {"labels of the operator": str(sides), "labels of the data": tokenize(labels)}
+
+
+def _any_lazy(*vectors: Tree | None) -> bool:
+    return any(
+        engine.is_lazy(leaf.data)
+        for vector in vectors
+        if vector is not None
+        for leaf in engine.leaves(vector)
+    )
+
+
+def _shape(y: Tree, dims: Sequence[Hashable]) -> tuple[int, ...]:
+    sizes = engine.leaves(y)[0].sizes
+    return tuple(sizes[dim] for dim in dims)
+
+
+class Watched:
+    """Runs steps with a bar, a callback that sees labels, and checkpoints.
+
+    Parameters
+    ----------
+    method : callable
+        The generator of steps.
+    keeper : Keeper
+        Has the iterates.
+    callback : callable or None
+        As the user gave it.
+    total : int or None
+        The length of a progress bar, if there is one.
     """
-    from tqdm import tqdm
 
-    norms: list[Norms] = []
-    with tqdm(total=total, desc=keeper.who, disable=total is None, leave=True) as bar:
-        for step in steps:
-            if not all(pivot > 0 for pivot in step.pivots):
-                break
-            keeper.take(step)
-            norms.append(Norms(*map(_number, (*step[2:4], step.cost))))
-            done, last = len(norms) - 1, norms[-1]
-            reason: Reason | None = stopping.reason(done, *last[:2])
-            if done:
-                part = last.gradient_norm / norms[0].gradient_norm
-                bar.set_postfix_str(f"{part:.1e}", refresh=False)
-                bar.update()
-                if callback is not None and reason not in _SETTLED:
-                    goes_on = callback(Status(done, *last, keeper.model()))
-                    if isinstance(goes_on, (bool, np.bool_)) and not goes_on:
-                        reason = Reason.CALLBACK
-            if reason is not None:
-                return norms, reason
-    return norms, Reason.BREAKDOWN
+    def __init__(
+        self,
+        method: Method,
+        keeper: Keeper,
+        callback: Callback | None,
+        total: int | None,
+    ) -> None:
+        self._method, self._keeper = method, keeper
+        self._callback, self._total = callback, total
+
+    def __call__(self, course: Course, state: State | None) -> None:
+        """Run the steps of the method, from a state, until there is a reason to stop."""
+        from tqdm import tqdm
+
+        hidden = self._total is None
+        start, who = max(course.done, 0), self._keeper.who
+        with tqdm(total=self._total, desc=who, initial=start, disable=hidden) as bar:
+
+            def after(course: Course, step: Step) -> Iterator[Step] | None:
+                if course.done and not hidden:
+                    bar.set_postfix_str(_so_far(course), refresh=False)
+                    bar.update()
+                return self._saved(course, step)
+
+            ask = None if self._callback is None else self._ask
+            steps = self._method(self._keeper.problem, state)
+            course.run(steps, self._keeper, ask, after)
+        if self._keeper.saver is not None and course.done > 0:
+            self._keeper.saver.finish(course, self._keeper.last)
+
+    def _saved(self, course: Course, step: Step) -> Iterator[Step] | None:
+        """Write a checkpoint when it is due; steps that go on from what was written."""
+        saver = self._keeper.saver
+        if saver is None or not saver.is_due(course):
+            return None
+        new = saver.write(course, step)
+        if new is step or not course.running.any():
+            return None
+        # What has been computed so far has no history any more.
+        self._keeper.replace(new)
+        return self._method(self._keeper.problem, new.state)
+
+    def _ask(self, course: Course) -> bool:
+        assert self._callback is not None
+        status = Status(course.done, *course.norms[-1], self._keeper.model())
+        answer = self._callback(status)
+        return not isinstance(answer, (bool, np.bool_)) or bool(answer)
 
 
-# Nobody need be asked whether to go on.
-_SETTLED = (Reason.TOLERANCE, Reason.EXACT, Reason.NOT_FINITE)
+def _so_far(course: Course) -> str:
+    """How far the worst problem has come, and how many go on."""
+    with np.errstate(all="ignore"):
+        parts = course.norms[-1].gradient_norm / course.norms[0].gradient_norm
+        text = f"{np.fmax.reduce(parts, axis=None):.1e}"
+    count = int(np.count_nonzero(course.running))
+    return f"{text}, {count} going on" if course.running.ndim else text
 
 
-def _number(value: Any) -> Any:
-    return None if value is None else np.float64(value)
-
-
-def _history(norms: list[Norms]) -> xr.Dataset:
-    """What is known of each iteration."""
-    columns = {name: [getattr(n, name) for n in norms] for name in Norms._fields}
-    return xr.Dataset(
-        {
-            name: ("iteration", np.array(values))
-            for name, values in columns.items()
-            if values[0] is not None
-        },
-        coords={"iteration": np.arange(len(norms))},
+def _history(outcome: Outcome, dims: tuple[Hashable, ...], data: Any) -> xr.Dataset:
+    """What is known of each iteration; of many problems, of each of them."""
+    pairs = zip(Norms._fields, outcome.norms, strict=True)
+    history = xr.Dataset(
+        {name: (("iteration", *dims), n) for name, n in pairs if n is not None}
     )
+    history = history.assign_coords(iteration=np.arange(history.sizes["iteration"]))
+    if not dims:
+        return history
+    names = np.array([r.name for r in outcome.reasons.flat], dtype=str)
+    history = history.assign(
+        iterations=(dims, outcome.iterations),
+        reason=(dims, names.reshape(outcome.reasons.shape)),
+    )
+    coords = {
+        name: coord.variable
+        for name, coord in data.coords.items()
+        if coord.dims and set(coord.dims) <= set(dims)
+    }
+    return history.assign_coords(coords)
 
 
 # --- after the last step ------------------------------------------------------------

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from xlops import engine
 from xlops.engine import Shelf, Tree
 from xlops.errors import ClusterError
-from xlops.solvers.problem import Problem
+from xlops.solvers.iterates import Iterates
 
 if TYPE_CHECKING:
-    from xlops.solvers.driver import Step
+    from xlops.solvers.checkpoint import Saver
+    from xlops.solvers.loop import Step
 
 __all__ = ["Keeper", "Label"]
 
@@ -21,8 +22,8 @@ __all__ = ["Keeper", "Label"]
 Label: TypeAlias = Callable[[Tree], Any]
 
 
-class Keeper:
-    """Has the last iterate, in memory; a context manager around the iterations.
+class Keeper(Iterates):
+    """Iterates in memory, with labels; a context manager around the iterations.
 
     Parameters
     ----------
@@ -35,28 +36,41 @@ class Keeper:
     ----------
     shelf : Shelf or None
         Where vectors lie on disk.
-    problem : Problem
-        What is solved; the driver says it before the first iterate.
+    saver : Saver or None
+        Writes checkpoints.
     who : str
         The solver.
     """
 
     shelf: Shelf | None = None
-    problem: Problem
+    saver: Saver | None = None
 
     def __init__(self, label: Label, label_residual: Label, who: str) -> None:
+        super().__init__()
         self._label, self._label_residual, self.who = label, label_residual, who
-        self._last: Step | None = None
         self._iterations = -1
 
     def take(self, step: Step) -> None:
-        """The next iterate; a residual that the method does without is made in the end."""
-        self._last = step
+        """The next iterate."""
+        super().take(step)
         self._iterations += 1
+
+    @property
+    def last(self) -> Step:
+        """The last step."""
+        assert self._last is not None
+        return self._last
+
+    def replace(self, step: Step) -> None:
+        """Take the same iterate once more, from where it lies now."""
+        self._last = step
+
+    def resume(self, step: Step, iterations: int) -> None:
+        """Take an iterate of an earlier run."""
+        self._last, self._iterations = step, iterations
 
     def model(self) -> Callable[[], Any]:
         """What gives the last model with its labels, as it is now."""
-        assert self._last is not None
         # The next iteration changes it in place.
         return functools.partial(self._label, engine.copied(self._model()))
 
@@ -64,19 +78,6 @@ class Keeper:
         """The last model and its residual, with their labels."""
         x, residual = self.vectors()
         return self._label(x), self._label_residual(residual)
-
-    def vectors(self) -> tuple[Tree, Tree]:
-        """The last model and its residual."""
-        assert self._last is not None
-        x, residual = self._model(), self._last.residual
-        if residual is None:
-            residual = self.problem.residual(x)
-        return self.problem.persist(x, residual)
-
-    def _model(self) -> Tree:
-        assert self._last is not None
-        x = self._last.x
-        return x() if callable(x) else x
 
     def __enter__(self) -> Self:
         return self
@@ -94,12 +95,14 @@ class Keeper:
         if lost is not None:
             when = f"after {max(self._iterations, 0)} iterations"
             raise ClusterError(f"{self.who}: {lost}, {when}; {left}") from error
-        if self.shelf is not None:
+        if self.shelf is not None or self.saver is not None:
             error.add_note(f"({left})")
 
     def _rescued(self) -> str:
         """Save what can be saved; how to go on from there."""
+        if self.saver is not None:
+            return self.saver.left
         return (
-            "its vectors are gone; solve again, with store=… if the last iterate should "
-            "be there when that happens"
+            "its vectors are gone; solve again, with checkpoint=… or store=… if the last "
+            "iterate should be there when that happens"
         )

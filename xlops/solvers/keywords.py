@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 from xlops.operator import LinearOperator
+from xlops.solvers.checkpoint import Checkpoint
 from xlops.solvers.solution import Status
 
 __all__ = ["Callback", "Common", "filled", "solver"]
@@ -30,8 +31,10 @@ class Common(TypedDict, total=False):
     damp: Any
     x_ref: Any
     preconditioner: LinearOperator | None
+    independent: Hashable | Sequence[Hashable]
     callback: Callback | None
     progress: bool | None
+    checkpoint: str | os.PathLike[str] | Checkpoint | None
     store: str | os.PathLike[str] | None
 
 
@@ -42,8 +45,10 @@ DEFAULTS: Common = {
     "damp": 0,
     "x_ref": None,
     "preconditioner": None,
+    "independent": (),
     "callback": None,
     "progress": None,
+    "checkpoint": None,
     "store": None,
 }
 
@@ -71,10 +76,18 @@ x_ref : DataArray, optional
     The model that damping pulls to; zero unless given.
 preconditioner : LinearOperator, optional
     A positive operator on the model, near the inverse of AᴴA + damp².
+independent : Hashable or sequence of Hashable, optional
+    Dims along which there are problems of their own: each is solved with its own steps
+    and stops for itself, all at once. All operators must pass these dims through, or
+    share them sample by sample. On Dask every chunk along them is solved in one task.
 callback : callable, optional
     Called with a `Status` after each iteration; returning False stops.
 progress : bool, optional
     Whether to show a progress bar; as ``set_options(progress=…)`` says unless given.
+checkpoint : str, PathLike or Checkpoint, optional
+    Where to write the state of the solver, such as ``"run.zarr"``, from time to time and
+    at the end; see `Checkpoint`. The same call again goes on from it, and returns at once
+    where the solver had finished. That of another problem is refused.
 store : str or PathLike, optional
     A folder for the vectors of the solver, which need not fit into memory then: a new
     one, or that of an earlier solution, which is replaced in the end. ``x.zarr`` and
@@ -92,7 +105,7 @@ LabelError, UnitError, DTypeError, ArgumentError
 DataError
     Where the data have NaN.
 ChunkError, FileError
-    Where data or folder do not do for `store`.
+    Where data or folder do not do for `store`, or a checkpoint cannot be read.
 ClusterError
     Where a cluster is lost, or its workers die again and again.
 

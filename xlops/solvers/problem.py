@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xlops.solvers.arithmetic import Arithmetic
 from xlops.space import by_name
 from xlops.windows.pieces import Array, placed
 
-__all__ = ["Problem", "nan_error"]
+__all__ = ["Problem", "layout_of", "nan_error"]
 
 
 @dataclasses.dataclass
@@ -37,6 +38,8 @@ class Problem:
         A positive operator near the inverse of what the method inverts.
     vectors : Arithmetic
         The arithmetic of its vectors and numbers.
+    layout : mapping of str to tuple of Hashable, optional
+        The dims of the blocks of the model, in their order; found out unless given.
     """
 
     operator: LinearOperator
@@ -46,9 +49,11 @@ class Problem:
     x_ref: Tree | None
     preconditioner: LinearOperator | None
     vectors: Arithmetic
+    layout: Mapping[str, tuple[Hashable, ...]] = dataclasses.field(default_factory=dict)
     _is_checked: bool = False
 
     def __post_init__(self) -> None:
+        self.layout = self.layout or layout_of(self.operator, self.y)
         self._data = self.y  # on disk there is y only as long as methods need it
         self.y = self.vectors.kept(self.y)
         self._homes = engine.Homes([leaf.data for leaf in engine.leaves(self.y)])
@@ -86,11 +91,7 @@ class Problem:
 
     def _laid_out(self, model: Array, name: str) -> Array:
         """A block of the model with its dims in the order that the data ask for."""
-        row = self.operator.gains.out_of(name)[0]
-        given = self.y[row] if isinstance(self.y, dict) else self.y
-        made = by_name(self.operator.domain)[name].sizes
-        dims = placed(given.dims, by_name(self.operator.range)[row].sizes, made)
-        model = model.ordered(dims)
+        model = model.ordered(self.layout[name])
         return model if self.vectors.shelf is None else engine.regular(model)
 
     def start(self) -> tuple[Tree, Tree]:
@@ -102,7 +103,7 @@ class Problem:
 
     def residual(self, x: Tree) -> Tree:
         """``y − A x``."""
-        return self.vectors.kept(engine.minus(self._data, self.forward(x)))
+        return self.vectors.axpy(-1.0, self.forward(x), self._data)
 
     def gradient(self, x: Tree, r: Tree) -> Tree:
         """``Aᴴ r − damp² (x − x_ref)``, half the negative gradient of the objective."""
@@ -119,10 +120,11 @@ class Problem:
         """``s − damp² (x − x_ref)``."""
         if not self.damp:
             return s
-        s = engine.axpy(-(self.damp**2), x, s)
+        s = self.vectors.axpy(-(self.damp**2), x, s)
         if self.x_ref is not None:
-            s = engine.axpy(self.damp**2, engine.alike(self.x_ref, self.model), s)
-        return self.vectors.kept(s)
+            pull = engine.alike(self.x_ref, self.model)
+            s = self.vectors.axpy(self.damp**2, pull, s)
+        return s
 
     def precondition(self, s: Tree) -> Tree:
         """The preconditioner applied to a vector of the model's kind."""
@@ -155,3 +157,14 @@ def nan_error(count: int) -> DataError:
         "leave them out with xl.Mask(y.notnull()): it makes them exact zeros, in the data "
         "(mask @ y) and in the operator (mask @ A)"
     )
+
+
+def layout_of(operator: LinearOperator, y: Tree) -> dict[str, tuple[Hashable, ...]]:
+    """The dims of the blocks of the model, in the order that the data ask for."""
+    result = {}
+    for name, space in by_name(operator.domain).items():
+        row = operator.gains.out_of(name)[0]
+        given = y[row] if isinstance(y, dict) else y
+        made = by_name(operator.range)[row].sizes
+        result[name] = placed(given.dims, made, space.sizes)
+    return result

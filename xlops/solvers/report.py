@@ -10,6 +10,7 @@ import xarray as xr
 
 from xlops.markup import page as html
 from xlops.markup.arrays import array_inside, array_line
+from xlops.solvers.solution import curves_of, relative
 
 if TYPE_CHECKING:
     from xlops.solvers.solution import Solution
@@ -48,29 +49,31 @@ def _arrays(title: str, value: Any) -> str:
 
 def _norms(solution: Solution) -> str:
     parts = []
-    for at, (name, values) in enumerate(solution.history.data_vars.items()):
-        first, last = float(values[0]), float(values[-1])
-        words = html.escaped(str(name).replace("_", " "))
-        mark = f'<span class="xlops-{KINDS[at % 2]}">●</span>'
+    for at, (name, (first, last)) in enumerate(solution.changes().items()):
+        words = html.escaped(name.replace("_", " "))
+        mark = f'<span class="xlops-{KINDS[at % len(KINDS)]}">●</span>'
         parts.append(f"<span>{mark} {words} {first:.4g} → {last:.4g}</span>")
     return "&ensp;".join(parts)
 
 
 def history_svg(history: xr.Dataset) -> str:
-    """Norms over iterations, relative to the start, on a logarithmic scale."""
-    count = history.sizes["iteration"]
-    curves = []
-    for values in history.data_vars.values():
-        norms = np.asarray(values.values, dtype=float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            curves.append(np.log10(norms / (norms[0] or 1.0)))
+    """Norms over iterations, relative to the start, on a logarithmic scale.
+
+    Of many problems the median.
+    """
+    steps = np.asarray(history["iteration"].values, dtype=float)
+    count = len(steps)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        curves = [
+            np.log10(np.median(relative(values), axis=1))
+            for values in curves_of(history).values()
+        ]
     finite = [curve[np.isfinite(curve)] for curve in curves]
     found = np.concatenate(finite) if finite else np.zeros(0)
     if count < 2 or not found.size:
         return html.span("nothing to draw", "faint")
     low, high = math.floor(found.min() + 1e-9), math.ceil(found.max() - 1e-9)
     high = max(high, low + 1)
-    steps = np.asarray(history["iteration"].values, dtype=float)
 
     def across(step: float) -> float:
         wide = (step - steps[0]) / (steps[-1] - steps[0])
@@ -80,7 +83,8 @@ def history_svg(history: xr.Dataset) -> str:
         return float(8 + (HEIGHT - BELOW - 8) * (high - power) / (high - low))
 
     drawn = "".join(
-        _curve(steps, curve, KINDS[at % 2], across, down) for at, curve in enumerate(curves)
+        _curve(steps, curve, KINDS[at % len(KINDS)], across, down)
+        for at, curve in enumerate(curves)
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '

@@ -7,9 +7,11 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xlops.space import overlaid, same_values
+from xlops.windows.pieces import NDArray
 
 __all__ = ["Reason", "Solution", "Status"]
 
@@ -75,14 +77,17 @@ class Solution:
     residual : DataArray or dict of DataArray
         y − A x, with the labels and the unit of y.
     iterations : int
-        Iterations done.
+        Iterations done; of independent problems the most.
     reason : Reason
-        Why the solver stopped; its value is a sentence.
+        Why the solver stopped; its value is a sentence. Of independent problems the reason
+        that is the worst news.
     method : str
         The solver.
     history : Dataset
         ``residual_norm`` and ``gradient_norm`` over ``iteration``, 0 being the start; and
-        ``cost``, where a method minimises something else than the squared residual.
+        ``cost``, where a method minimises something else than the squared residual. Of
+        independent problems they are over their dims too, NaN after a problem has stopped,
+        with ``iterations`` and the name of the ``reason`` of each.
     """
 
     x: Any
@@ -94,7 +99,7 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether the tolerance was reached."""
+        """Whether the tolerance was reached, by all of independent problems."""
         return self.reason in (Reason.TOLERANCE, Reason.EXACT)
 
     @property
@@ -102,7 +107,12 @@ class Solution:
         """Whether it converged, and after how many iterations, in words."""
         state = "converged" if self.converged else "not converged"
         plural = "" if self.iterations == 1 else "s"
-        return f"{state} after {self.iterations} iteration{plural}"
+        state = f"{state} after {self.iterations} iteration{plural}"
+        if "reason" not in self.history:
+            return state
+        names = self.history["reason"].values
+        fine = np.isin(names, [r.name for r in (Reason.TOLERANCE, Reason.EXACT)])
+        return f"{state} at most, {fine.sum()} of {fine.size} problems converged"
 
     def to_dataset(self) -> xr.Dataset:
         """Everything in one Dataset.
@@ -125,7 +135,8 @@ class Solution:
         along = _free("iteration", dataset)
         dataset = dataset.assign_coords({along: (along, self.history["iteration"].values)})
         for norm, values in self.history.data_vars.items():
-            dataset = dataset.assign({_free(str(norm), dataset): (along, values.values)})
+            dims = [along if dim == "iteration" else dim for dim in values.dims]
+            dataset = dataset.assign({_free(str(norm), dataset): (dims, values.values)})
         return dataset.assign_attrs(
             method=self.method,
             iterations=self.iterations,
@@ -135,6 +146,8 @@ class Solution:
 
     def plot(self, **kwargs: Any) -> Any:
         """How the norms fell, on logarithmic axes; needs matplotlib.
+
+        Of independent problems the median, and all that lies between the extremes.
 
         Parameters
         ----------
@@ -148,24 +161,36 @@ class Solution:
         import matplotlib.pyplot as plt
 
         _, axes = plt.subplots(**{"layout": "constrained", **kwargs})
-        for name, values in self.history.data_vars.items():
-            start = float(values[0]) or 1.0
-            label = str(name).replace("_", " ")
-            axes.semilogy(self.history["iteration"], values / start, label=label)
-        axes.set(xlabel="iteration", ylabel="norm, relative to the start")
+        steps = self.history["iteration"].values
+        for name, curves in curves_of(self.history).items():
+            parts = relative(curves)
+            label = name.replace("_", " ")
+            (line,) = axes.semilogy(steps, np.median(parts, axis=1), label=label)
+            if parts.shape[1] > 1:
+                ends = parts.min(axis=1), parts.max(axis=1)
+                axes.fill_between(steps, *ends, color=line.get_color(), alpha=0.2, lw=0)
+        what = "norm" if "cost" not in self.history else "norm or cost"
+        axes.set(xlabel="iteration", ylabel=f"{what}, relative to the start")
         axes.set_title(f"{self.method}: {self.state}")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         return axes
 
+    def changes(self) -> dict[str, tuple[float, float]]:
+        """First and last value of norms and cost; of independent problems the medians."""
+        return {
+            name: (float(np.median(curves[0])), float(np.median(curves[-1])))
+            for name, curves in curves_of(self.history).items()
+        }
+
     def __repr__(self) -> str:
-        last = self.history.isel(iteration=-1)
-        first = self.history.isel(iteration=0)
         norms = ", ".join(
-            f"{name} {float(first[name]):.4g} → {float(last[name]):.4g}"
-            for name in self.history.data_vars
+            f"{name} {first:.4g} → {last:.4g}"
+            for name, (first, last) in self.changes().items()
         )
+        if "reason" in self.history:
+            norms += " (medians)"
         blocks = self.x if isinstance(self.x, dict) else {self.x.name or "unnamed": self.x}
         models = "; ".join(
             f"{name} ({', '.join(f'{dim}: {size}' for dim, size in array.sizes.items())})"
@@ -182,6 +207,27 @@ class Solution:
         from xlops.solvers.report import solution_page
 
         return solution_page(self)
+
+
+def curves_of(history: xr.Dataset) -> dict[str, NDArray]:
+    """Norms and cost over iterations and problems: one column for each problem.
+
+    They keep their last values where a problem has stopped.
+    """
+    count = history.sizes["iteration"]
+    last = np.asarray(history.get("iterations", count - 1)).reshape(-1)
+    at = np.minimum(np.arange(count)[:, None], last)
+    return {
+        str(name): np.take_along_axis(values.values.reshape(count, -1), at, axis=0)
+        for name, values in history.data_vars.items()
+        if "iteration" in values.dims
+    }
+
+
+def relative(curves: NDArray) -> NDArray:
+    """Columns over their first values."""
+    start = np.where(curves[0] == 0, 1.0, curves[0])
+    return np.asarray(curves / start)
 
 
 def _with(dataset: xr.Dataset, array: xr.DataArray, name: str, side: str) -> xr.Dataset:

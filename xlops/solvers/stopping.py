@@ -14,6 +14,7 @@ from xlops import units
 from xlops.errors import ArgumentError, shown
 from xlops.solvers.solution import Reason
 from xlops.units import Gain
+from xlops.windows.pieces import NDArray
 
 __all__ = ["Stopping", "seconds"]
 
@@ -50,13 +51,13 @@ class Stopping:
         self._patience = max(ANYWHERE, 2 * unknowns)
         self._rounding = ROUNDINGS * rounding
 
-    def reason(self, done: int, residual: Any, gradient: Any) -> Any:
-        """The reason to stop after an iteration; None, or an array of them, for none."""
+    def reasons(self, done: int, residual: Any, gradient: Any) -> NDArray:
+        """The reason to stop after an iteration, None where there is none."""
         if not done:
             self._first = self._least = gradient
             self._largest = np.zeros_like(gradient)
             self._found = np.zeros_like(gradient, dtype=int)
-        found: Any = np.full(np.shape(gradient), None)
+        found = np.full(np.shape(gradient), None, dtype=object)
         for reason, holds in (
             (Reason.STAGNATION, self._stagnates(done, residual, gradient)),
             (Reason.NITER, done >= self._limit),
@@ -67,7 +68,7 @@ class Stopping:
         ):  # the last one counts
             if np.any(holds):
                 found[holds] = reason
-        return found if found.ndim else found[()]
+        return found
 
     def _stagnates(self, done: int, residual: Any, gradient: Any) -> Any:
         """Whether the gradient has not fallen for so long that it will not fall again.
@@ -80,7 +81,7 @@ class Stopping:
         self._least = np.where(falls, gradient, self._least)
         self._found = np.where(falls, done, self._found)
         waited = done - self._found
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             self._largest = np.fmax(self._largest, gradient / residual)
         rounded = self._least <= self._rounding * self._largest * residual
         return (waited >= self._patience) | (rounded & (waited >= AT_ROUNDING))

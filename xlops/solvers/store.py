@@ -21,7 +21,7 @@ from xlops.solvers.keeping import Keeper, Label
 from xlops.windows.pieces import Array
 
 if TYPE_CHECKING:
-    from xlops.solvers.driver import Step
+    from xlops.solvers.loop import Step
 
 __all__ = ["Store"]
 
