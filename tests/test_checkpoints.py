@@ -1,5 +1,6 @@
 """Checkpoints: whatever happens, the same call goes on as if nothing had."""
 
+import gc
 import json
 import os
 import random
@@ -372,6 +373,7 @@ def most_tasks(client, run, niter, every):
     found = []
 
     def callback(status):
+        gc.collect()
         found.append(client.run_on_scheduler(count_tasks))
 
     checkpoint = xl.Checkpoint(run, every=every)
@@ -398,19 +400,24 @@ def client():
         yield client
 
 
+def check_bounded(found, every):
+    """Tasks are those of a few periods, not of all iterations."""
+    growth = (found[every - 1] - found[0]) / (every - 1)
+    # How soon the scheduler hears of what nobody has any more depends on the machine.
+    assert max(found) <= found[0] + 4 * every * growth
+    assert len(found) >= 6 * every
+
+
 def test_lineage_is_cut(client, run):
-    found, solution = most_tasks(client, run, 24, 6)
-    periods = [max(found[at : at + 6]) for at in range(0, 24, 6)]
-    # From the second on they are alike: it has what an earlier one has left.
-    assert max(periods[2:]) <= 1.2 * periods[1]
-    assert max(periods) < 3 * periods[0]
-    without = xl.cg(*small(), niter=24, tol=0)
+    found, solution = most_tasks(client, run, 30, 5)
+    check_bounded(found, 5)
+    without = xl.cg(*small(), niter=30, tol=0)
     np.testing.assert_allclose(solution.x, without.x, rtol=0, atol=1e-9)
-    again = xl.cg(*small(), niter=24, tol=0, checkpoint=run)
+    again = xl.cg(*small(), niter=30, tol=0, checkpoint=run)
     check_same(again, solution)
 
 
 @pytest.mark.slow
 def test_tasks_stay_bounded(client, run):
     found, _ = most_tasks(client, run, 1000, 50)
-    assert max(found[500:]) <= 1.2 * max(found[:150])
+    check_bounded(found, 50)

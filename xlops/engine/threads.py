@@ -52,12 +52,19 @@ def shared(
     others: they would find nothing left, and may be waiting for this one.
     """
     waiting = iter(items)
-    others = [pool().submit(work, waiting) for _ in range(workers - 1)]
+    job = [(work, waiting)]
+
+    def part() -> None:
+        for work, left in job[:]:
+            work(left)
+
+    others = [pool().submit(part) for _ in range(workers - 1)]
     try:
         work(waiting)
     finally:
         begun = [other for other in others if not other.cancel()]
         wait(begun)
+        job.clear()  # what has been cancelled waits in a queue: it must hold no arrays
     for other in begun:
         other.result()
 

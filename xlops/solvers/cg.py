@@ -77,6 +77,7 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
         z = problem.precondition(r)
         p = engine.copied(z)
         gamma, ss, rr = vectors.dots((r, z), (r, r), (residual, residual))
+        del z
         x, residual, r, p, gamma, ss, rr = problem.persist(x, residual, r, p, gamma, ss, rr)
         yield Step(x, residual, np.sqrt(rr), np.sqrt(ss), (x, residual, r, p, gamma))
     else:
@@ -101,6 +102,7 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
         x, residual, r, p, new, delta, ss, rr = problem.persist(
             x, residual, r, p, new, delta, ss, rr
         )
+        del q, damped, z  # memory for the next ones
         state = x, residual, r, p, new
         yield Step(x, residual, np.sqrt(rr), np.sqrt(ss), state, (gamma, delta))
         gamma = new

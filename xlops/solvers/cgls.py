@@ -48,6 +48,7 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
         r = engine.copied(r)  # the data stay as they are
         p = z = problem.precondition(s)
         gamma, rr, ss = vectors.dots((s, z), (r, r), (s, s))
+        del s, z
         x, r, p, gamma, rr, ss = problem.persist(x, r, p, gamma, rr, ss)
         yield Step(x, r, np.sqrt(rr), np.sqrt(ss), (x, r, p, gamma))
     else:
@@ -63,6 +64,7 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
             return
         alpha = vectors.ratio(gamma, delta)
         r, rr = vectors.axpy_norm(-alpha, q, r, into=r)
+        del q  # memory for the gradient
         if problem.damp:  # the gradient pulls at the new model
             x = vectors.axpy(alpha, p, x, into=x)
         s = problem.gradient(x, r)
@@ -73,6 +75,7 @@ def _steps(problem: Problem, state: State | None) -> Iterator[Step]:
             p = vectors.axpy(beta, p, z, into=p)
         else:
             x, p = vectors.advance(x, p, z, alpha, beta)
+        del s, z  # and for the next q
         x, r, p, new, delta, rr, ss = problem.persist(x, r, p, new, delta, rr, ss)
         yield Step(x, r, np.sqrt(rr), np.sqrt(ss), (x, r, p, new), (gamma, delta))
         gamma = new

@@ -176,7 +176,7 @@ def identity_of(
     flat = [vector for group in vectors.values() for vector in group]
     norms = problem.vectors.dots(*((vector, vector) for vector in flat))
     sums = [engine.total(vector) for vector in flat]
-    found = [*map(float, problem.persist(*norms, *sums))]
+    found = [*map(float, problem.vectors.persist(*norms, *sums))]
     pairs = iter(zip(found[: len(flat)], found[len(flat) :], strict=True))
     numbers = {
         what: [number for _ in group for number in next(pairs)]
@@ -353,7 +353,7 @@ class Saver:
                 f"({error}); remove the folder to start anew"
             ) from error
         count = note["iteration"] + 1
-        rows = [[None] * count if c is None else [*map(np.float64, c)] for c in columns]
+        rows = [[None] * count if c is None else c.tolist() for c in columns]
         norms = [Norms(*row) for row in zip(*rows, strict=True)]
         x, residual, *state = parts
         last = norms[-1]

@@ -122,11 +122,12 @@ def run(
     # What one of many problems comes to must not be a warning for all.
     quiet = np.errstate(all="ignore") if dims else contextlib.nullcontext()
     with keeper, quiet:
+        in_pieces = False
         if dims:
             plans = Plans(operator, preconditioner, y_tree)
-            check_apart(plans, dims, who)
-        lazy = dims and (plans.is_lazy or _any_lazy(y_tree, start, pull))
-        if lazy or (dims and alone):
+            in_pieces = alone or plans.is_lazy or _any_lazy(y_tree, start, pull)
+            check_apart(plans, method, dims, in_pieces, who)
+        if in_pieces:
             if callback is not None or store is not None:
                 other = "store" if store is not None else "callback"
                 raise ArgumentError(_APART[other].format(who=who))

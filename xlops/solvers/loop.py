@@ -150,7 +150,7 @@ class Course:
         found: Any = None
         for last in norms:
             self.norms.append(last)
-            found = self.stopping.reasons(self.done, *last[:2])[()]
+            found = self.stopping.reason(self.done, float(last[0]), float(last[1]))
         if reason is Reason.BREAKDOWN:
             found = reason
         self.iterations[...] = self.done
@@ -164,6 +164,8 @@ class Course:
         ask: Callable[[Course], bool] | None,
     ) -> bool:
         """Note a step; whether it counts for any problem."""
+        if not self.running.ndim:
+            return self._take_one(step, iterates, ask)
         fine = self.running.copy()
         for pivot in step.pivots:
             fine &= pivot > 0
@@ -191,9 +193,30 @@ class Course:
             iterates.keep(stops)
         return True
 
+    def _take_one(
+        self,
+        step: Step,
+        iterates: Iterates,
+        ask: Callable[[Course], bool] | None,
+    ) -> bool:
+        """The same for one problem."""
+        if not all(pivot > 0 for pivot in step.pivots):
+            return False
+        iterates.take(step)
+        residual, gradient = float(step.residual_norm), float(step.gradient_norm)
+        cost = None if step.cost is None else float(step.cost)
+        self.norms.append(Norms(residual, gradient, cost))
+        self.iterations[...] = self.done
+        reason = self.stopping.reason(self.done, residual, gradient)
+        asks = ask is not None and self.done and reason not in SETTLED
+        if asks and ask is not None and not ask(self):
+            reason = Reason.CALLBACK
+        if reason is not None:
+            self.reasons[...] = reason
+            self.running[...] = False
+        return True
+
 
 def _where(fine: NDArray, value: Any) -> Any:
     """Numbers of problems that go on, NaN for others."""
-    if value is None:
-        return None
-    return np.where(fine, value, np.nan) if np.ndim(fine) else np.float64(value)
+    return None if value is None else np.where(fine, value, np.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,6 +21,7 @@ from xlops.solvers.loop import Course, Method
 from xlops.solvers.problem import Problem, layout_of
 from xlops.solvers.solution import Reason
 from xlops.solvers.stopping import Stopping
+from xlops.space import Space, by_name
 from xlops.windows.pieces import Array, NDArray, Window
 from xlops.windows.plan import Apply, Plan, Source, nodes
 
@@ -40,9 +42,25 @@ def independent_dims(given: Any, y: Tree, who: str) -> tuple[Hashable, ...]:
     return dims
 
 
-def check_apart(plans: Plans, dims: Sequence[Hashable], who: str) -> None:
-    """Raise where an operator makes problems depend on each other."""
-    for operator, plan in plans.named:
+def check_apart(
+    plans: Plans, method: Method, dims: Sequence[Hashable], in_pieces: bool, who: str
+) -> None:
+    """Raise where an operator makes problems depend on each other.
+
+    Those that a method has must not know the dims at all where pieces are solved.
+    """
+    told = operators_in(method)
+    for operator in told if in_pieces else []:
+        known = {dim for space in _spaces(operator) for dim in space.dims}
+        for dim in dims:
+            if dim in known:
+                raise LabelError(
+                    f"{who}: {operator} shares {str(dim)!r} with the problems, which it "
+                    "may with data in memory only; load them, or leave the dim out of "
+                    "independent"
+                )
+    planned = [(op, op._plan(_planned(_zero_sources(op)), False)) for op in told]
+    for operator, plan in (*plans.named, *planned):
         found = engine.coupling(plan, dims)
         if found is not None:
             name, dim = found
@@ -114,6 +132,32 @@ def merged(
             if target is not None and given is not None:
                 target[(slice(0, len(given)), *at)] = given
     return whole
+
+
+def operators_in(value: Any) -> list[LinearOperator]:
+    """The operators that a method is told of besides A."""
+    if isinstance(value, LinearOperator):
+        return [value]
+    if isinstance(value, functools.partial):
+        value = [*value.args, *value.keywords.values()]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    elif isinstance(value, Mapping):
+        value = [*value.values()]
+    if not isinstance(value, (list, tuple)):
+        return []
+    return [operator for one in value for operator in operators_in(one)]
+
+
+def _spaces(operator: LinearOperator) -> list[Space]:
+    return [*by_name(operator.domain).values(), *by_name(operator.range).values()]
+
+
+def _zero_sources(operator: LinearOperator) -> dict[str, Source]:
+    """What stands for a model of an operator's own dims."""
+    dtype = np.dtype(np.float64)
+    spaces = by_name(operator.domain)
+    return {n: Source(space.dims, space.sizes, dtype) for n, space in spaces.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,6 +147,7 @@ class Problem:
             raise nan_error(int(count))
         self.x_ref = pull or None
         self._is_checked = True
+        self.__dict__.pop("_first_adjoint", None)  # methods that want it have had it
         return tuple(results)
 
 

@@ -33,8 +33,7 @@ def solve(
     method : {"cgls", "cg"}
         The solver; ``"cg"`` for operators equal to their adjoint and positive.
     **kwargs
-        For the solver: ``x0``, ``niter``, ``tol``, ``damp``, ``x_ref``,
-        ``preconditioner``, ``callback``, ``progress``, ``store``.
+        For the solver, such as ``x0``, ``niter`` and ``tol``; see `cgls`.
 
     Returns
     -------

@@ -22,7 +22,7 @@ __all__ = ["Stopping", "seconds"]
 # elsewhere, where there may be as many as two for each unknown.
 AT_ROUNDING, ANYWHERE = 100, 1000
 # A gradient of so many roundings of the product of A and the residual is one of rounding.
-ROUNDINGS = 100
+ROUNDINGS = 10
 
 
 class Stopping:
@@ -50,9 +50,42 @@ class Stopping:
         self._tol, self._limit, self._deadline = tol, limit, deadline
         self._patience = max(ANYWHERE, 2 * unknowns)
         self._rounding = ROUNDINGS * rounding
+        # The first gradient, the least one and when it was found, and what stands for ‖A‖.
+        self._first: Any = 0.0
+        self._least: Any = 0.0
+        self._found: Any = 0
+        self._largest: Any = 0.0
+
+    def reason(self, done: int, residual: float, gradient: float) -> Reason | None:
+        """The reason of one problem to stop after an iteration, if there is one.
+
+        The same as `reasons`, in plain numbers: iterations may take microseconds.
+        """
+        if not done:
+            self._first = self._least = gradient
+            self._largest, self._found = 0.0, 0
+        if not math.isfinite(residual + gradient):
+            return Reason.NOT_FINITE
+        if self._first == 0:
+            return Reason.EXACT
+        if gradient <= self._tol * self._first:
+            return Reason.TOLERANCE
+        if time.monotonic() > self._deadline:
+            return Reason.TIME
+        if done >= self._limit:
+            return Reason.NITER
+        if gradient < self._least:
+            self._least, self._found = gradient, done
+        if residual:
+            self._largest = max(self._largest, gradient / residual)
+        waited = done - self._found
+        if waited < AT_ROUNDING:
+            return None
+        rounded = self._least <= self._rounding * self._largest * residual
+        return Reason.STAGNATION if rounded or waited >= self._patience else None
 
     def reasons(self, done: int, residual: Any, gradient: Any) -> NDArray:
-        """The reason to stop after an iteration, None where there is none."""
+        """The reasons of many problems to stop, None where there is none."""
         if not done:
             self._first = self._least = gradient
             self._largest = np.zeros_like(gradient)
