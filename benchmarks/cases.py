@@ -536,12 +536,63 @@ def sparse(name: str, shape: tuple[int, int], niter: int, wanted: float) -> Comp
     return Comparison(f"FISTA, Convolve1D, {name}", races, {"PyLops": wanted})
 
 
+def post_stack(sizes: tuple[int, int, int], niter: int, full: bool = False) -> Comparison:
+    """Impedance from post-stack data: a wavelet, a slope, and a smooth model."""
+    eps = 0.1
+
+    def races() -> Iterator[Race]:
+        d = array(dict(zip(("x", "y", "time"), sizes, strict=True)))
+        t = 0.1 * np.arange(-20, 21)
+        wavelet = (1 - 2 * t**2) * np.exp(-(t**2))
+        A = 0.5 * xl.Convolve1D(d.time, wavelet, offset=20) @ xl.FirstDerivative(d.time)
+        L = xl.Laplacian(d.x, d.y, d.time)
+        P = 0.5 * pylops.signalprocessing.Convolve1D(sizes, wavelet, offset=20)
+        P = P * pylops.FirstDerivative(sizes)
+        smooth = pylops.Laplacian(
+            sizes, axes=(0, 1, 2), weights=(1,) * 3, sampling=(1,) * 3
+        )
+        both = pylops.VStack([P, eps * smooth])
+        values = np.concatenate([d.values.ravel(), np.zeros(d.size)])
+
+        def own() -> xr.DataArray:
+            terms = {"smooth": (L, eps)}
+            return xl.regularized_inversion(A, d, terms, niter=niter, tol=0).x
+
+        def other() -> Any:
+            return pylops.cgls(both, values, niter=niter, tol=0)[0].reshape(sizes)
+
+        yield Race(f"{niter} iterations", {OWN: own, "PyLops": other}, computed)
+
+    shape = "×".join(map(str, sizes))
+    return Comparison(f"Post-stack inversion, {shape}", races, {"PyLops": 10}, full=full)
+
+
+def dense_cgls(n: int) -> Comparison:
+    """Twenty iterations of CGLS with a dense matrix of n × n."""
+    niter = 20
+
+    def races() -> Iterator[Race]:
+        w = array({"row": n, "column": n})
+        d = array({"row": n}, seed=1)
+        A, P = xl.MatrixMult(w, "column"), pylops.MatrixMult(w.values)
+        contenders: dict[str, Callable[[], Any]] = {
+            OWN: lambda: xl.cgls(A, d, niter=niter, tol=0).x,
+            "PyLops": lambda: pylops.cgls(P, d.values, niter=niter, tol=0)[0],
+        }
+        yield Race(f"{niter} iterations", contenders, computed)
+
+    return Comparison(f"CGLS, dense, {n}²", races, {"PyLops": 0.95})
+
+
 SOLVERS = [
     solved("NumPy", None),
     solved("NumPy", None, "lsqr"),
     solved("axis in 16 chunks", (512, 32, 64)),
+    dense_cgls(2000),
     sparse("1 MB", (256, 512), 20, 0.95),
     sparse("32 MB", (8192, 512), 10, 0.95),
+    post_stack((60, 60, 400), 5),
+    post_stack((200, 200, 400), 20, full=True),
 ]
 
 

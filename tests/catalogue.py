@@ -209,6 +209,11 @@ def matrix(d: xr.DataArray) -> xl.LinearOperator:
     return xl.Block({"data": {"p": rows, "q": rows @ slope}, "smooth": {"q": slope}})
 
 
+def phased(d: xr.DataArray) -> xl.LinearOperator:
+    """A slope whose phase is turned."""
+    return xl.Diagonal(C(d, "time")) @ D1(d.time)
+
+
 # --- the catalogue --------------------------------------------------------------------
 
 POINTWISE = [
@@ -605,6 +610,16 @@ GRAMS = [
     Entry("gram, complex", lambda d: ((1 + 2j) * xl.Diagonal(C(d, "time"))).gram),
 ]
 
+PRECONDITIONERS = [
+    Entry("jacobi", lambda d: xl.Jacobi(D1(d.time).gram, Q(2.0, "1/s")), tasks=2),
+    Entry("jacobi of blocks", lambda d: xl.Jacobi(stack(d) @ stack(d).H, 1.0)),
+    Entry(
+        "chebyshev",
+        lambda d: xl.Chebyshev(D1(d.time).gram, 2, damp=Q(2.0, "1/s")),
+    ),
+    Entry("chebyshev, complex", lambda d: xl.Chebyshev(phased(d).gram, 3)),
+]
+
 STACKS = [
     Entry("stack", stack),
     Entry("stack of one", lambda d: xl.VStack([D1(d.time)])),
@@ -653,7 +668,16 @@ STACKS = [
     ),
 ]
 
-COMPOSED = [*ADJOINTS, *PRODUCTS, *SUMS, *LAPLACIANS, *SCALED, *GRAMS, *STACKS]
+COMPOSED = [
+    *ADJOINTS,
+    *PRODUCTS,
+    *SUMS,
+    *LAPLACIANS,
+    *SCALED,
+    *GRAMS,
+    *PRECONDITIONERS,
+    *STACKS,
+]
 
 CATALOGUE = [*ELEMENTARY, *COMPOSED]
 

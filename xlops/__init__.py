@@ -34,6 +34,7 @@ from xlops.operators.integration import CausalIntegration
 from xlops.operators.layout import Rename, Transpose
 from xlops.operators.matrix import Fredholm1, MatrixMult, Sum
 from xlops.operators.pointwise import Conj, Diagonal, Identity, Imag, Mask, Real, Zero
+from xlops.operators.preconditioning import Chebyshev, Jacobi
 from xlops.operators.selection import Restriction
 from xlops.operators.smoothing import Smoothing1D, Smoothing2D, SmoothingND
 from xlops.operators.spread import Spread
@@ -50,8 +51,13 @@ from xlops.solvers.ista import ista
 from xlops.solvers.lsmr import lsmr
 from xlops.solvers.lsqr import lsqr
 from xlops.solvers.minres import minres
+from xlops.solvers.normal import normal_equations_inversion
 from xlops.solvers.omp import omp
 from xlops.solvers.power import power_iteration
+from xlops.solvers.preconditioned import (
+    PreconditionedSolution,
+    preconditioned_inversion,
+)
 from xlops.solvers.primal_dual import primal_dual
 from xlops.solvers.proximal_gradient import proximal_gradient
 from xlops.solvers.regularized import regularized_inversion
@@ -75,6 +81,7 @@ __all__ = [
     "BlockDiag",
     "Blocks",
     "CausalIntegration",
+    "Chebyshev",
     "Checkpoint",
     "ChunkError",
     "ClusterError",
@@ -94,12 +101,14 @@ __all__ = [
     "HStack",
     "Identity",
     "Imag",
+    "Jacobi",
     "LabelError",
     "Laplacian",
     "LinearOperator",
     "Mask",
     "MatrixMult",
     "Pad",
+    "PreconditionedSolution",
     "Real",
     "Reason",
     "Rename",
@@ -137,9 +146,11 @@ __all__ = [
     "lsmr",
     "lsqr",
     "minres",
+    "normal_equations_inversion",
     "omp",
     "open",
     "power_iteration",
+    "preconditioned_inversion",
     "primal_dual",
     "proximal_gradient",
     "regularized_inversion",

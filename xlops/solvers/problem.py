@@ -17,7 +17,7 @@ from xlops.solvers.arithmetic import Arithmetic
 from xlops.space import by_name
 from xlops.windows.pieces import Array, placed
 
-__all__ = ["Problem", "layout_of"]
+__all__ = ["Problem", "layout_of", "nan_error"]
 
 
 @dataclasses.dataclass
@@ -158,15 +158,20 @@ class Problem:
             pull = self.vectors.shelf.put(engine.alike(pull, self.model), pinned=True)
         *results, pull, count = persist(*values, pull, engine.count_nan(self.y))
         if count:
-            raise DataError(
-                f"the data have {int(count)} NaN, which a solver would spread over the "
-                "whole model; leave them out with xl.Mask(y.notnull()): it makes them "
-                "exact zeros, in the data (mask @ y) and in the operator (mask @ A)"
-            )
+            raise nan_error(int(count))
         self.x_ref = pull or None
         self._is_checked = True
         self.__dict__.pop("_first_adjoint", None)  # methods that want it have had it
         return tuple(results)
+
+
+def nan_error(count: int) -> DataError:
+    """What is said of data with NaN."""
+    return DataError(
+        f"the data have {count} NaN, which a solver would spread over the whole model; "
+        "leave them out with xl.Mask(y.notnull()): it makes them exact zeros, in the data "
+        "(mask @ y) and in the operator (mask @ A)"
+    )
 
 
 def layout_of(operator: LinearOperator, y: Tree) -> dict[str, tuple[Hashable, ...]]:

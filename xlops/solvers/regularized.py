@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
-import numpy as np
 import xarray as xr
 
 from xlops import units
-from xlops.algebra import Scaled
-from xlops.errors import DTypeError, LabelError, UnitError, shown
-from xlops.gains import Gains
 from xlops.operator import LinearOperator
-from xlops.solvers.driver import zero_model
+from xlops.solvers.keywords import Common, solver
 from xlops.solvers.solution import Solution
 from xlops.solvers.solve import solve
-from xlops.space import Blocks
-from xlops.stack import VStack
+from xlops.solvers.terms import stacked
 
 __all__ = ["regularized_inversion"]
 
@@ -26,14 +21,22 @@ _WHO = "regularized_inversion"
 
 
 @units.one_warning()
+@solver()
 def regularized_inversion(
     A: LinearOperator,
     y: xr.DataArray,
     regularizations: Mapping[str, Any],
-    x0: xr.DataArray | None = None,
-    **kwargs: Any,
+    x0: Any = None,
+    *,
+    data_weights: Any = None,
+    model_weights: Any = None,
+    method: str = "cgls",
+    **common: Unpack[Common],
 ) -> Solution:
-    """Least squares with regularization: min ‖y − A x‖² + Σ ‖r_k − ε_k L_k x‖².
+    """Least squares with regularization: min ⟨y − A x, W (y − A x)⟩ + Σ ‖r_k − ε_k L_k x‖².
+
+    With damping added: damp² ‖x − x_ref‖², or damp² ⟨x − x_ref, M (x − x_ref)⟩ with weights
+    of the model. W and M are 1 unless given.
 
     Parameters
     ----------
@@ -47,16 +50,25 @@ def regularized_inversion(
         the units of A over those of L (3.6 h² for a second derivative in time, where A
         has none), a number counts in that unit. Where the model has blocks, L is an
         `HStack` over some of them.
-    x0 : DataArray, optional
-        Where to start; zero unless given.
-    **kwargs
-        For the solver `cgls`: ``niter``, ``tol``, ``damp``, ``x_ref``,
-        ``preconditioner``, ``callback``, ``progress``, ``store``.
+    data_weights : DataArray or LinearOperator, optional
+        W: weights of the squared residual, such as inverse variances, or a positive
+        operator whose root is known (``V.gram`` makes the misfit ‖V (y − A x)‖²). Where
+        W has units, ε and `damp` have those of its root too, and so has r.
+    model_weights : DataArray or LinearOperator, optional
+        M, given in the same way.
+    method : str
+        The solver, as `solve` takes it; one for least squares.
+    damp : float or quantity
+        Weight of the model in the objective; a quantity must have the units of A.
+    preconditioner : LinearOperator, optional
+        A positive operator on the model, near the inverse of
+        Aᴴ W A + Σ ε_k² L_kᴴ L_k + damp².
 
     Returns
     -------
     Solution
-        Its residual is a dict: ``"data"`` and the names of the regularizations.
+        Its residual is a dict: ``"data"``, the names of the regularizations and, with
+        weights of the model, ``"model"``: that whose squares are added up.
 
     Raises
     ------
@@ -66,6 +78,8 @@ def regularized_inversion(
         Where operators do not act on the same labels, or a name is ``"data"``.
     DTypeError
         Where something is not an operator.
+    ArgumentError
+        Where weights are negative or have no known root.
 
     Examples
     --------
@@ -76,66 +90,20 @@ def regularized_inversion(
     >>> solution = xl.regularized_inversion(M, M @ y, {"smooth": (L, 0.1)}, tol=1e-10)
     >>> solution.x.values.round(6)
     array([1., 2., 3., 4., 5.])
+
+    The last sample counts for nothing, the others are known to 0.1:
+
+    >>> variances = xr.DataArray([0.01, 0.01, np.inf], dims="time")
+    >>> y = xr.DataArray([1.0, 2.0, 7.0], dims="time")
+    >>> slope = xl.FirstDerivative(y.time, kind="forward")
+    >>> A = xl.Identity(y.time)
+    >>> terms = {"flat": (slope, 1.0)}
+    >>> solution = xl.regularized_inversion(A, y, terms, data_weights=1 / variances)
+    >>> solution.x.values.round(3)
+    array([1.01, 1.99, 1.99])
     """
-    if not isinstance(A, LinearOperator):
-        raise DTypeError(f"{_WHO} solves for an operator, got {type(A).__name__}")
-    if isinstance(A.range, Blocks):
-        raise LabelError(f"{_WHO}: {A} makes blocks; stack it with VStack and solve that")
-    if not isinstance(regularizations, Mapping):
-        raise DTypeError(
-            f"{_WHO}: regularizations are a mapping of name to (operator, eps), got "
-            f"{type(regularizations).__name__}"
-        )
-    operators: dict[str, LinearOperator] = {"data": A}
-    targets: dict[str, Any] = {}
-    for name, given in regularizations.items():
-        operators[name], targets[name] = _term(name, given, A)
-    stack = VStack(operators, name=f"{_WHO}({', '.join(map(str, operators.values()))})")
-    zero = zero_model(A, y, _WHO)
-    blocks = {"data": y}
-    for name, target in targets.items():
-        if target is None:
-            side = operators[name].domain
-            own = {n: zero[n] for n in side} if isinstance(side, Blocks) else zero
-            target = operators[name] @ own
-        blocks[name] = target
-    solution: Solution = solve(stack, blocks, x0=x0, **kwargs)
+    operator, blocks, common = stacked(
+        A, y, regularizations, data_weights, model_weights, common, _WHO
+    )
+    solution: Solution = solve(operator, blocks, x0=x0, method=method, **common)
     return dataclasses.replace(solution, method=f"{_WHO} ({solution.method})")
-
-
-def _term(name: Any, given: Any, A: LinearOperator) -> tuple[LinearOperator, Any]:
-    """ε L and what it is pulled to."""
-    if name == "data":
-        raise LabelError(f"{_WHO}: the name 'data' is that of the misfit; take another")
-    pieces = [given] if isinstance(given, LinearOperator) else given
-    if not isinstance(pieces, Sequence) or not 1 <= len(pieces) <= 3:
-        raise DTypeError(
-            f"{_WHO}: {name!r} must be (operator, eps), got {type(given).__name__}"
-        )
-    operator, eps, target = [*pieces, 1.0, None][:2] + [
-        pieces[2] if len(pieces) == 3 else None
-    ]
-    if not isinstance(operator, LinearOperator):
-        raise DTypeError(
-            f"{_WHO}: {name!r} must start with an operator, got {type(operator).__name__}"
-        )
-    if isinstance(operator.range, Blocks):
-        raise LabelError(f"{_WHO}: {name!r} makes blocks; give each a name of its own")
-    column = operator.gains.columns[0]
-    if column not in A.gains.columns:
-        raise LabelError(
-            f"{_WHO}: {name!r} ({operator}) acts on {operator.domain}, the model is "
-            f"{A.domain}"
-        )
-    wanted = A.gains["", column] / operator.gains["", column]
-    what = f"{_WHO}: eps of {name!r} ({operator})"
-    number = np.asarray(units.magnitude(eps, wanted, what))
-    if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
-        raise UnitError(
-            f"{what} must be one finite real number or quantity, got {shown(eps)}"
-        )
-    if isinstance(operator.gain, Gains):
-        return Scaled(
-            operator, float(number), operator.gain.map(lambda one: one * wanted)
-        ), target
-    return Scaled(operator, float(number), A.gains["", column]), target
