@@ -172,9 +172,8 @@ def _page(text: str, parameters: list[str]) -> str:
     sections = common | own
     head = sections.pop("")
     chosen = [name for name in ORDER if name in sections]
-    return "\n\n".join(
-        [head, *(f"{name}\n{'-' * len(name)}\n{sections[name]}" for name in chosen)]
-    )
+    pages = (f"{name}\n{'-' * len(name)}\n{sections[name]}" for name in chosen)
+    return "\n\n".join([head, *pages]) + "\n"
 
 
 def _sections(text: str) -> dict[str, str]:
