@@ -72,6 +72,8 @@ class Method:
 METHODS = [
     Method(xl.cg, "positive"),
     Method(xl.cgls),
+    Method(xl.lsqr),
+    Method(xl.lsmr),
 ]
 
 methods = pytest.mark.parametrize("method", METHODS, ids=str)

@@ -27,7 +27,7 @@ from tests.problems import (
 )
 
 # Solvers of least-squares problems; one line for a new one.
-LEAST_SQUARES = [xl.cgls]
+LEAST_SQUARES = [xl.cgls, xl.lsqr, xl.lsmr]
 
 methods = pytest.mark.parametrize("solver", LEAST_SQUARES, ids=lambda s: s.__name__)
 published = pytest.mark.parametrize("problem", PUBLISHED)
