@@ -509,7 +509,7 @@ def test_tasks_that_outlive_an_interruption_write_nothing(path):
     assert there(path.parent) == []
 
 
-@pytest.mark.parametrize("step", ["_write", "_flush", "swap"])
+@pytest.mark.parametrize("step", ["_write", "flush", "swap"])
 def test_failures_around_the_write(x, path, step, monkeypatch):
     files.save(x, path)
     before = content(path)

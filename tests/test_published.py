@@ -29,6 +29,9 @@ from tests.problems import (
 # Solvers of least-squares problems; one line for a new one.
 LEAST_SQUARES = [xl.cgls, xl.lsqr, xl.lsmr]
 
+# Those whose iterates have the least residual; those of LSMR have the least gradient.
+MINIMIZERS = [xl.cgls, xl.lsqr]
+
 methods = pytest.mark.parametrize("solver", LEAST_SQUARES, ids=lambda s: s.__name__)
 published = pytest.mark.parametrize("problem", PUBLISHED)
 # NumPy, and uneven chunks of Dask.
@@ -104,7 +107,7 @@ def test_tikhonov(problem, cut, solver):
     assert_close(solution.x, expected, 1e-8)
 
 
-@methods
+@pytest.mark.parametrize("solver", MINIMIZERS, ids=lambda s: s.__name__)
 @published
 def test_first_iterates_minimize_over_krylov_spaces(problem, solver):
     A, b, _ = PUBLISHED[problem]()
@@ -171,8 +174,8 @@ def test_complex_phases(cut, solver):
     expected = damped_least_squares(A, b, 0.01)
     solution = solver(matrix(A), data(b, cut), damp=0.01, tol=1e-13, niter=400)
     assert_close(solution.x, expected, 1e-8)
-    found = iterates(solver, matrix(A), data(b))
-    for iterate, minimum in zip(found, minima_over_krylov_spaces(A, b), strict=True):
+    found = iterates(solver, matrix(A), data(b)) if solver in MINIMIZERS else []
+    for iterate, minimum in zip(found, minima_over_krylov_spaces(A, b), strict=bool(found)):
         assert_close(iterate, minimum, 1e-7)
 
 

@@ -937,8 +937,8 @@ def test_operators_that_solvers_do_not_take(trace):
     for A in (xl.FFT(trace.time), xl.Restriction(trace.time, [1]), xl.VStack([I])):
         with refused(xl.LabelError, "cg needs", str(A), "cgls"):
             xl.cg(A, y)
-    with refused(xl.ArgumentError, "'gmres'", "'cgls'"):
-        xl.solve(I, y, method="gmres")
+    with refused(xl.ArgumentError, "'gauss'", "'cgls'"):
+        xl.solve(I, y, method="gauss")
     with pytest.raises(TypeError):
         xl.cgls(I, y, maxiter=3)
 
