@@ -417,7 +417,7 @@ def test_lineage_is_cut(client, run):
     check_same(again, solution)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_tasks_stay_bounded(client, run):
     found, _ = most_tasks(client, run, 1000, 50)
     check_bounded(found, 50)

@@ -753,7 +753,7 @@ def test_jobs(queue, leaves_nothing, where, extra, lines, n):
         r"^\S+ -m distributed.cli.dask_worker tcp://127.0.0.1:\d+ ", script, re.MULTILINE
     )
     for words in (
-        {1: "--nthreads 2", 2: "--nthreads 1 --nworkers 2"}[n],
+        *{1: ["--nthreads 2"], 2: ["--nthreads 1 ", "--nworkers 2"]}[n],
         {1: "--memory-limit 1.00GiB", 2: "--memory-limit 512.00MiB"}[n],
         "--nanny",
         "--host $XLOPS_HOST",
