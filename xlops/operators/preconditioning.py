@@ -302,12 +302,12 @@ def _bounds(
         given = [units.magnitude(b, gain, f"{who}: bounds") for b in bounds]
     except TypeError:
         given = []
-    ends = [_number(value) for value in given]
-    if len(ends) != 2 or None in ends or not 0 < ends[0] < ends[1]:  # type: ignore[operator]
+    ends = [end for end in map(_number, given) if end is not None]
+    if not len(given) == len(ends) == 2 or not 0 < ends[0] < ends[1]:
         raise ArgumentError(
             f"{who}: bounds must be two numbers 0 < low < high, got {shown(bounds)}"
         )
-    low, high = (float(end) for end in ends if end is not None)
+    low, high = map(float, ends)
     return low + damp**2, high + damp**2
 
 

@@ -186,7 +186,7 @@ class Course:
                 found[asks] = Reason.CALLBACK
         found[~fine] = None
         found[broken] = Reason.BREAKDOWN
-        stops = found != None  # noqa: E711
+        stops = found != None  # noqa: E711, compared problem by problem
         if np.any(stops):
             self.reasons[stops] = found[stops]
             self.running = self.running & ~stops
